@@ -109,6 +109,9 @@ def test_a_receipt_is_verified_before_it_is_written(
         for wanted in ("9.1", "2.99"):
             said = kluis("ledger", "receipt", wanted, *at)
             assert (said.code, out.exists(), "ledger_refused" in said.err) == (6, False, True), said.err
+            assert "hint: kluis ledger status prints the last entry that is committed" in said.err
+        named = kluis("ledger", "receipt", "first", *at)
+        assert (named.code, "hint: kluis ledger tail prints the entries" in named.err) == (2, True), named.err
         assert kluis("ledger", "receipt", "2.1", *at, "--claims-digest", "ab" * 32).code == 4
         real = Governor.receipt
 
@@ -156,6 +159,10 @@ def test_a_receipt_is_verified_before_it_is_written(
             "hint: --url https://localhost:1",
         ),
         (("status", "--url", "localhost:1", "--service-cert", __file__), "hint: --url https://localhost:1"),
+        (
+            ("status", "--url", "https://localhost:1", "--service-cert", "none.pem"),
+            "hint: the operator has it as service_cert.pem in --state",
+        ),
         (("up", "--state", "s", "--user", "x=King"), "--user: want PEM=Reader"),
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),
     ],

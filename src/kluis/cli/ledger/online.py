@@ -161,7 +161,7 @@ def status(
         by = transport(policy, root=None if root is None else roots.one(root))
         governor = Governor(url, transport=by)
     else:
-        governor = Governor(url, _text(service_cert) if service_cert else "")
+        governor = Governor(url, _pinned(service_cert) if service_cert else "")
     try:
         info, commit = governor.get("/gov/service/info"), governor.get("/app/commit")
         members = governor.get("/gov/service/members")["value"]
@@ -198,7 +198,7 @@ def propose(
         if document == "open":
             action: dict[str, jcs.Writable] = {
                 "name": "transition_service_to_open",
-                "args": {"next_service_identity": _text(service_cert)},
+                "args": {"next_service_identity": _pinned(service_cert)},
             }
             body = jcs.dumps({"actions": [action]})
         else:
@@ -260,7 +260,7 @@ def connect(url: str, service_cert: Path, member: Path, *, present: bool = False
     governor = Member.load(member.parent, member.name)
     files = tuple(member.with_name(f"{member.name}_{end}.pem") for end in ("cert", "privk"))
     presents = (files[0], files[1]) if present else None
-    return Governor(url, _text(service_cert), governor.key, governor.certificate, presents=presents)
+    return Governor(url, _pinned(service_cert), governor.key, governor.certificate, presents=presents)
 
 
 def _check_prefix(member: Path) -> None:
@@ -302,6 +302,15 @@ def _principal(text: str) -> dict[str, Any]:
     if not path or role not in ("Reader", "Contributor", "Administrator"):
         raise UsageError(f"--user: want PEM=Reader, PEM=Contributor or PEM=Administrator, got {text[:200]!a}")
     return {"id": member_id(_text(Path(path))), "roles": [role]}
+
+
+def _pinned(path: Path) -> str:
+    from kluis.cli.evidence.files import STDIN
+    from kluis.serve.ledger.governing import PINNED
+
+    if path != STDIN and not path.exists():
+        raise UsageError(f"--service-cert: {path}: want the service's certificate, got no file", hint=PINNED)
+    return _text(path)
 
 
 def _text(path: Path) -> str:

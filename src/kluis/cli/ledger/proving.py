@@ -8,7 +8,7 @@ from typing import Annotated
 from kluis.cli import render
 from kluis.cli.ledger import reading
 from kluis.cli.parameters import argument, flag, option
-from kluis.errors import AuthenticityError, UsageError, foreign
+from kluis.errors import AuthenticityError, FormatError, UsageError, foreign
 
 MOST_SHOWN = 400
 """Characters of an entry; ``--json`` prints all."""
@@ -69,7 +69,10 @@ def _fetch_receipt(url: str, service_cert: Path, wanted: str, *, cose: bool) -> 
     from kluis.formats.ccf.txid import TxId
     from kluis.serve.ledger.governing import Governor
 
-    txid = TxId.parse(wanted)
+    try:
+        txid = TxId.parse(wanted)
+    except FormatError as error:
+        raise UsageError(error.message, hint="kluis ledger tail prints the entries with their ids") from None
     pinned = reading.read(service_cert).decode("utf-8", "replace")
     with Governor(url, pinned) as node:
         return f"receipt of {txid}", node.receipt(txid, cose=cose), f"ce:{txid}:"

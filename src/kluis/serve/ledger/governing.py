@@ -28,6 +28,7 @@ VERSION: Final = "2024-07-01"
 SECONDS: Final = 60.0
 IN_FAVOUR: Final = "export function vote (proposal, proposerId) { return true }"
 MOST_ANSWER: Final = 4 << 20
+_NO_ENTRY: Final = "kluis ledger status prints the last entry that is committed"
 PINNED: Final = (
     "the operator has it as service_cert.pem in --state; kluis ledger status --policy FILE --save PEM gets it"
     " from the enclave"
@@ -219,8 +220,13 @@ class Governor:
             raise self._explain_silence(error) from None
         if answer.status_code >= 300:
             where = path.partition("?")[0]
+            words = _words(answer)
             raise PolicyError(
-                f"{self.url}{where}: {answer.status_code}: {_words(answer)}", code="ledger_refused"
+                f"{self.url}{where}: {answer.status_code}: {words}",
+                code="ledger_refused",
+                hint=_NO_ENTRY
+                if words.startswith(("TransactionInvalid", "TransactionPendingOrUnknown"))
+                else None,
             )
         return answer
 
