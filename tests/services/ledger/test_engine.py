@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -91,6 +93,30 @@ def test_no_answer_goes_before_the_disk_has_it(world: World, patient: None) -> N
         assert len({one.partition(".")[2] for one in ids}) == 6
         assert (await read).json()["contents"] == "first"
         assert len(log.batches) - before == 2
+
+    _serve(world, test)
+
+
+def test_a_refused_write_leaves_nothing_to_the_collector(world: World, patient: None) -> None:
+    """Its error is freed with its answer: else memory would grow between the collector's rounds."""
+
+    class Refused(Exception):
+        pass
+
+    def refuse(transaction: object) -> Any:
+        raise Refused
+
+    async def test(served: Any, log: Gated) -> None:
+        gc.disable()
+        try:
+            try:
+                await served.node.engine.write(refuse)
+            except Refused as error:
+                left = weakref.ref(error)
+            await asyncio.sleep(0.01)
+            assert left() is None
+        finally:
+            gc.enable()
 
     _serve(world, test)
 

@@ -189,7 +189,10 @@ class Engine:
         job = _Job(work, asyncio.get_running_loop().create_future(), alone)
         self._jobs.append(job)
         self._wake.set()
-        return await job.done
+        try:
+            return await job.done
+        finally:
+            del job  # an error has this frame, and the job has the error: only the collector would free them
 
     async def read(self, work: Callable[[Transaction], Any]) -> Written:
         """Read the present state, and answer once all of it is committed."""
@@ -285,6 +288,7 @@ class Engine:
                 result = job.work(transaction)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's
             _fail(job, error)
+            del job
             return
         writes = {name: dict(changes) for name, changes in transaction.writes.items() if changes}
         if not writes:
