@@ -34,7 +34,7 @@ from kluis.hashes import sha256
 
 OF_ROOT: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
 """A node signs the root as it is: 32 bytes that are a digest already, by whatever curve its key is on."""
-_OTHERS: Final = (("commit_seqno", 0), ("commit_view", 0), ("hashed_nonce", "0" * 64))
+OTHERS: Final = (("commit_seqno", 0), ("commit_view", 0), ("hashed_nonce", "0" * 64))
 
 
 class Signed(NamedTuple):
@@ -119,7 +119,7 @@ class Signer:
                 root=root,
                 signature=self._sign_as_node(root, OF_ROOT),
                 certificate=self.certificate,
-                others=_OTHERS,
+                others=OTHERS,
             )
             value = b'%b,"root":"%b","seqno":%d,"sig":"%b","view":%d}' % (
                 _value_start(self.certificate, self.node),
@@ -136,7 +136,7 @@ class Signer:
 @functools.lru_cache(maxsize=4)
 def _value_start(certificate: str, node: str) -> bytes:
     """What the value of each signature of a node begins with: these names are before ``root``."""
-    return jcs.dumps({**dict(_OTHERS), "cert": certificate, "node": node})[:-1]
+    return jcs.dumps({**dict(OTHERS), "cert": certificate, "node": node})[:-1]
 
 
 def signature_function(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes, ec.ECDSA], bytes]:

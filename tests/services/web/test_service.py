@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
@@ -421,3 +422,20 @@ def test_instances_are_told_apart() -> None:
     one, other = (Telemetry("sums").metrics().decode() for _ in range(2))
     assert one != other
     assert unlabelled(one) == unlabelled(other)
+
+
+def test_a_refusal_leaves_no_error_to_the_collector(service: Service) -> None:
+    """Its error is freed with the answer: else memory would grow between the collector's rounds."""
+
+    def errors() -> list[object]:
+        return [each for each in gc.get_objects() if isinstance(each, Refusal | PolicyError)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(errors())
+        for path in ("/deny", "/nowhere", "/keys/a/b?api-version=1"):
+            assert ask(service, "GET", path).status_code >= 400
+        assert len(errors()) == before
+    finally:
+        gc.enable()

@@ -248,8 +248,7 @@ class Service:
             report(operation, refused.status, refused.code)
             raise
         except KluisError as error:
-            refusal = self._refusal_of(error)
-            answer, code = _refusal_answer(refusal), refusal.code
+            answer, code = self._refuse(error)
         except Exception as error:  # noqa: BLE001 - whatever is left is our bug: its class is logged, no word of it goes out
             answer, code, bug = (
                 _refusal_answer(Refusal.unexpected()),
@@ -258,6 +257,11 @@ class Service:
             )
         report(operation, answer.status, code, bug)
         await self._response(answer, headers, request_id)(scope, receive, send)
+
+    def _refuse(self, error: KluisError) -> tuple[Answer, str]:
+        # Not where it was caught: the error has that frame, and only the collector would free both.
+        refusal = self._refusal_of(error)
+        return _refusal_answer(refusal), refusal.code
 
     def _match(self, scope: Scope) -> Match:
         # As sent. A framework's URL also contains the Host header, which may be anything.

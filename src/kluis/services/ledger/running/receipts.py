@@ -16,6 +16,7 @@ from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature, read_value
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
+from kluis.ledger.signer import OTHERS
 from kluis.services.ledger.running.log import HostLog, Part, read_each
 from kluis.services.ledger.running.state import Ledger, Signatures
 
@@ -127,7 +128,9 @@ def _signatures(holder: Part, seqno: int) -> Signatures:
         raise UnavailableError(f"{what}: the service did not sign", code="receipt")
     parsed = None if node is None else NodeSignature.parse(node, what)
     if parsed is not None:
-        # Of one node, all have the same id and certificate: these are kept once. No receipt has the rest.
-        node_id, certificate = sys.intern(parsed.node), sys.intern(parsed.certificate or "")
-        parsed = dataclasses.replace(parsed, node=node_id, certificate=certificate, others=())
+        # Of one node, all have the same id and certificate, and what older services wrote: these are kept once.
+        node_id = sys.intern(parsed.node)
+        certificate = parsed.certificate and sys.intern(parsed.certificate)
+        others = OTHERS if parsed.others == OTHERS else parsed.others
+        parsed = dataclasses.replace(parsed, node=node_id, certificate=certificate, others=others)
     return Signatures(seqno, parsed, read_value(service, what))
