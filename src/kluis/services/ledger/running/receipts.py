@@ -128,7 +128,7 @@ def _signatures(holder: Part, seqno: int) -> Signatures:
         raise UnavailableError(f"{what}: the service did not sign", code="receipt")
     parsed = None if node is None else NodeSignature.parse(node, what)
     if parsed is not None:
-        # Of one node, all have the same id and certificate, and what older services wrote: these are kept once.
+        # Of one node, all have the same id and certificate, and other members: these are kept once.
         node_id = sys.intern(parsed.node)
         certificate = parsed.certificate and sys.intern(parsed.certificate)
         others = OTHERS if parsed.others == OTHERS else parsed.others
