@@ -174,14 +174,23 @@ class Printing:
         return _used_mib(kept.console(PRINTING).rpartition(END)[0])
 
 
+def printing_program() -> bytes:
+    """The guest's program, which also prints the memory's state once the platform runs."""
+    program = Path(boot.__file__).read_bytes()
+    for before, added in (
+        (b"    runpy.run_module", b"    _print_memory()\n"),
+        (b"def main()", PRINTER + b"\n\n"),
+    ):
+        if program.count(before) != 1:
+            raise RuntimeError(f"{boot.__file__}: want {before!r} once, got {program.count(before)} times")
+        program = program.replace(before, added + before)
+    return program
+
+
 @contextlib.contextmanager
 def debugged(folder: Path) -> Iterator[Printing]:
     """Build and start a guest that prints its memory's state."""
-    own = Path(boot.__file__).read_bytes()
-    program = own.replace(b"    runpy.run_module", b"    _print_memory()\n    runpy.run_module").replace(
-        b"def main() -> None:", PRINTER + b"\n\ndef main() -> None:"
-    )
-    building.build(folder, extra=[sources.of_bytes("kluis/tee/inside/boot.py", program)])
+    building.build(folder, extra=[sources.of_bytes("kluis/tee/inside/boot.py", printing_program())])
     kept.start(Settings(PRINTING, str(folder), memory_mb=MEMORY_MB, cpus=CPUS, debug=True))
     try:
         yield Printing(ondemand.await_platform(PRINTING))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 
-from bench import harness, run
+from bench import guests, harness, run
 from tests.meta.tree import DOCS
 
 
@@ -61,3 +62,17 @@ def test_the_results_are_a_list_of_rows_with_their_machine() -> None:
     page = (DOCS / "quality" / "benchmarks.md").read_text().replace("`", "")
     promised = re.findall(r"^\| (.+?) \| (.+?) \| ([\d.]+) \|$", page, re.MULTILINE)
     assert held_to == {(name, against, float(hold)) for name, against, hold in promised}
+
+
+def test_the_printing_guest_starts_its_thread() -> None:
+    """The guest that prints its memory is the guest's own program, with one function and its call."""
+    program = ast.parse(guests.printing_program())
+    functions = {one.name: one for one in program.body if isinstance(one, ast.FunctionDef)}
+    called = {
+        one.func.id
+        for one in ast.walk(functions["main"])
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)
+    }
+
+    assert {"_print_memory", "_start"} <= set(functions)
+    assert "_print_memory" in called
