@@ -54,17 +54,24 @@ from kluis.tee.inside import ports
 SIZE = 16 << 20
 
 
+def read(port, into):
+    while not (size := os.readv(port, [into])):  # the host has not opened its end yet
+        time.sleep(0.01)
+    return size
+
+
 def echo(port):
-    while data := os.read(port, 4096):
-        os.write(port, data)
+    frame = memoryview(bytearray(4096))
+    while True:
+        os.write(port, frame[: read(port, frame)])
 
 
 def sink(port):
+    data = memoryview(bytearray(SIZE))
     while True:
-        data = bytearray(SIZE)
-        view = memoryview(data)
+        view = data
         while view:
-            view = view[os.readv(port, [view]):]
+            view = view[read(port, view) :]
         os.write(port, b"x")
 
 

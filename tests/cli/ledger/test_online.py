@@ -41,7 +41,10 @@ def _founded(tmp_path: Path, kluis: Kluis, *names: str) -> World:
 
 
 def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> None:
-    """Two members: each acknowledges, one proposes, both vote; a ballot against leaves a proposal open."""
+    """Two members: each acknowledges, one proposes, both vote; a ballot against leaves a proposal open.
+
+    What is open is in the ledger's status, to which an unknown proposal's error leads.
+    """
     world, service = _founded(tmp_path, kluis, "one", "two"), tmp_path / "service.pem"
     with listening(world) as url:
         first = kluis("ledger", "status", "--url", url, "--service-cert", tmp_path / "one/one_cert.pem")
@@ -64,6 +67,11 @@ def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> Non
         against = json.loads(kluis("ledger", "vote", ident, *at, *as_one, "--against", "--json").out)
         assert against["state"] in ("Open", "Rejected")
         again = json.loads(kluis("ledger", "propose", "open", *at, *as_two, "--json").out)["proposal"]
+        unknown = kluis("ledger", "vote", "abc", *at, *as_one)
+        assert (unknown.code, "ProposalNotFound" in unknown.err) == (6, True), unknown.err
+        assert "hint: kluis ledger status prints the open proposals" in unknown.err
+        shown = kluis("ledger", "status", *at).out.split("\n")
+        assert [line for line in shown if again in line][0].startswith(f"proposal  {again} Open, by ")
         ballot = tmp_path / "ballot.js"
         ballot.write_text("export function vote (proposal) { return proposal.includes('open'); }")
         for who in (as_one, as_two):
@@ -71,6 +79,7 @@ def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> Non
         assert json.loads(voted.out)["state"] == "Accepted"
         status = json.loads(kluis("ledger", "status", *at, "--save", tmp_path / "s.pem", "--json").out)
         assert (status["status"], len(status["members"])) == ("Open", 2)
+        assert again not in [one["proposalId"] for one in status["openProposals"]]
         assert (tmp_path / "s.pem").read_text() == service.read_text()
         nowhere = kluis("ledger", "status", *at, "--save", tmp_path / "none" / "s.pem")
         assert (nowhere.code, "s.pem" in nowhere.err) == (2, True)
@@ -113,6 +122,8 @@ def test_a_receipt_is_verified_before_it_is_written(
         named = kluis("ledger", "receipt", "first", *at)
         assert (named.code, "hint: kluis ledger tail prints the entries" in named.err) == (2, True), named.err
         assert kluis("ledger", "receipt", "2.1", *at, "--claims-digest", "ab" * 32).code == 4
+        unpinned = kluis("ledger", "receipt", "2.1", "--url", url, "--service-cert", tmp_path / "none.pem")
+        assert (unpinned.code, "hint: the operator has it as service_cert.pem" in unpinned.err) == (2, True)
         real = Governor.receipt
 
         def another(node: Governor, txid: TxId, *, cose: bool = False) -> bytes:

@@ -147,7 +147,7 @@ def status(
     root: roots.Only = None,
     save: Annotated[Path | None, option("Write the service's certificate here.", "PEM")] = None,
 ) -> None:
-    """Print a ledger's state: its service, members and last commit.
+    """Print a ledger's state: its service, last commit, members and open proposals.
 
     A node is believed by its service's certificate, or by its enclave's evidence under a policy.
     """
@@ -165,13 +165,21 @@ def status(
     try:
         info, commit = governor.get("/gov/service/info"), governor.get("/app/commit")
         members = governor.get("/gov/service/members")["value"]
+        proposals = governor.get("/gov/members/proposals")["value"]
     finally:
         governor.close()
     if save is not None:
         render.save(save, info["certificate"].encode())
-    shown = {"status": info["status"], "committed": commit["transaction_id"], "members": members}
+    open_ones = [one for one in proposals if one["proposalState"] == "Open"]
+    shown = {
+        "status": info["status"],
+        "committed": commit["transaction_id"],
+        "members": members,
+        "openProposals": open_ones,
+    }
     lines = [f"service   {info['status']}", f"committed {commit['transaction_id']}"]
     lines += [f"member    {one['memberId']} {one['status']}" for one in members]
+    lines += [f"proposal  {one['proposalId']} Open, by {one['proposerId']}" for one in open_ones]
     render.out({**shown, "certificate": info["certificate"]}, render.fold("\n".join(lines)))
 
 

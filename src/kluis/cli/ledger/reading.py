@@ -69,9 +69,16 @@ def certificate(path: Path) -> x509.Certificate:
     """Read a service's certificate.
 
     Raises:
+        UsageError: it cannot be read.
         FormatError: no certificate of a key on a curve.
     """
-    return receipts.load_certificate(read(path).decode("utf-8", "replace"), str(path))
+    try:
+        data = read(path)
+    except UsageError as error:
+        from kluis.serve.ledger.governing import PINNED
+
+        raise UsageError(f"--service-cert: {error.message}", hint=PINNED) from None
+    return receipts.load_certificate(data.decode("utf-8", "replace"), str(path))
 
 
 def receipt(path: Path) -> Receipt | CoseReceipt:

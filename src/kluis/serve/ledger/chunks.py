@@ -64,19 +64,25 @@ class Committed:
         """
         base = first - self.name.first
         count = self.last - first + 1
-        with self._path.open("rb") as file:
-            raw = os.pread(file.fileno(), 4 * count, self._table + 4 * base)
-            if len(raw) != 4 * count:
+        wanted = count if most else 1
+        in_table = min(wanted + 1, count)
+        file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            raw = os.pread(file, 4 * in_table, self._table + 4 * base)
+            if len(raw) != 4 * in_table:
                 raise FormatError(f"{self.name}.table: is cut short", code="truncated")
             offsets = array("I", raw)
-            offsets.append(self._table)
+            if wanted == count:  # the last entry ends where the table begins
+                offsets.append(self._table)
             end = 1
-            while end < count and offsets[end + 1] - offsets[0] <= most:
+            while end < wanted and offsets[end + 1] - offsets[0] <= most:
                 end += 1
             size = offsets[end] - offsets[0]
             if not START <= offsets[0] < self._table or not 0 < size <= self._table:
                 raise FormatError(f"{self.name}.table: offsets of {first} do not rise", code="bad_encoding")
-            return os.pread(file.fileno(), size, offsets[0])
+            return os.pread(file, size, offsets[0])
+        finally:
+            os.close(file)
 
     def has(self, records: Sequence[Record]) -> bool:
         """Whether it has the batches of a journal, each in its place.

@@ -28,7 +28,13 @@ VERSION: Final = "2024-07-01"
 SECONDS: Final = 60.0
 IN_FAVOUR: Final = "export function vote (proposal, proposerId) { return true }"
 MOST_ANSWER: Final = 4 << 20
-_NO_ENTRY: Final = "kluis ledger status prints the last entry that is committed"
+_LAST: Final = "kluis ledger status prints the last entry that is committed"
+HINTS: Final = {
+    "TransactionInvalid": _LAST,
+    "TransactionPendingOrUnknown": _LAST,
+    "ProposalNotFound": "kluis ledger status prints the open proposals",
+}
+"""By the code of a refusal."""
 PINNED: Final = (
     "the operator has it as service_cert.pem in --state; kluis ledger status --policy FILE --save PEM gets it"
     " from the enclave"
@@ -224,9 +230,7 @@ class Governor:
             raise PolicyError(
                 f"{self.url}{where}: {answer.status_code}: {words}",
                 code="ledger_refused",
-                hint=_NO_ENTRY
-                if words.startswith(("TransactionInvalid", "TransactionPendingOrUnknown"))
-                else None,
+                hint=HINTS.get(words.partition(":")[0]),
             )
         return answer
 

@@ -36,7 +36,7 @@ EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
 MOST_BATCH: Final = 64 << 20
 MOST_READ: Final = 4 << 20
-MOST_EACH: Final = 256
+MOST_EACH: Final = 8
 Answer = str
 """``ok``, ``fenced`` or ``unknown``."""
 
@@ -187,11 +187,12 @@ class LedgerLog:
         except OSError as error:
             raise UnavailableError(f"ledger: {error.strerror}", hint="see the disk of its folder") from None
 
+    @quick
     def read_each(self, seqnos: list[int]) -> list[bytes]:
         """Entries that need not follow each other; an empty one where there is none.
 
         Args:
-            seqnos: 1 to 256 of them.
+            seqnos: 1 to 8 of them.
 
         Raises:
             UnavailableError: the disk does not give them.

@@ -51,7 +51,7 @@ class HostLog(Protocol):
         ...
 
     def read_each(self, seqnos: list[int]) -> list[bytes]:
-        """The entries of these seqnos, 1 to 256 of them; an empty one if it is not there."""
+        """The entries of these seqnos, 1 to 8 of them; an empty one if it is not there."""
         ...
 
     async def read_each_async(self, seqnos: list[int]) -> list[bytes]:
