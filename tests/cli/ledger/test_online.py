@@ -71,7 +71,7 @@ def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> Non
         assert (unknown.code, "ProposalNotFound" in unknown.err) == (6, True), unknown.err
         assert "hint: kluis ledger status prints the open proposals" in unknown.err
         shown = kluis("ledger", "status", *at).out.split("\n")
-        assert [line for line in shown if again in line][0].startswith(f"proposal  {again} Open, by ")
+        assert next(line for line in shown if again in line).startswith(f"proposal  {again} Open, by ")
         ballot = tmp_path / "ballot.js"
         ballot.write_text("export function vote (proposal) { return proposal.includes('open'); }")
         for who in (as_one, as_two):
