@@ -67,7 +67,9 @@ def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> Non
         against = json.loads(kluis("ledger", "vote", ident, *at, *as_one, "--against", "--json").out)
         assert against["state"] in ("Open", "Rejected")
         again = json.loads(kluis("ledger", "propose", "open", *at, *as_two, "--json").out)["proposal"]
-        unknown = kluis("ledger", "vote", "abc", *at, *as_one)
+        unread = kluis("ledger", "vote", "abc", *at, *as_one)
+        assert (unread.code, "want 64 hexadecimal digits, got 'abc'" in unread.err) == (2, True), unread.err
+        unknown = kluis("ledger", "vote", "ab" * 32, *at, *as_one)
         assert (unknown.code, "ProposalNotFound" in unknown.err) == (6, True), unknown.err
         assert "hint: kluis ledger status prints the open proposals" in unknown.err
         shown = kluis("ledger", "status", *at).out.split("\n")
@@ -122,7 +124,7 @@ def test_a_receipt_is_verified_before_it_is_written(
         named = kluis("ledger", "receipt", "first", *at)
         assert (named.code, "hint: kluis ledger tail prints the entries" in named.err) == (2, True), named.err
         assert kluis("ledger", "receipt", "2.1", *at, "--claims-digest", "ab" * 32).code == 4
-        unpinned = kluis("ledger", "receipt", "2.1", "--url", url, "--service-cert", tmp_path / "none.pem")
+        unpinned = kluis("ledger", "receipt", out, "--service-cert", tmp_path / "none.pem")
         assert (unpinned.code, "hint: the operator has it as service_cert.pem" in unpinned.err) == (2, True)
         real = Governor.receipt
 

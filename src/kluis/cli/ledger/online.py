@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -225,6 +226,11 @@ def vote(
     """Vote for a proposal, against it, or by a script of yours."""
     from kluis.serve.ledger.governing import IN_FAVOUR
 
+    if re.fullmatch("[0-9a-f]{64}", proposal) is None:
+        raise UsageError(
+            f"ID: want 64 hexadecimal digits, got {proposal[:80]!a}",
+            hint="kluis ledger status prints the open proposals",
+        )
     if ballot is not None and against:
         raise UsageError("vote: want --ballot or --against, got both")
     script = IN_FAVOUR.replace("true", "false") if against else IN_FAVOUR
