@@ -27,6 +27,7 @@ from kluis.tee.vm.machine.machine import Machine
 MEMORY_MB: Final = 2048
 CPUS: Final = 2
 SECONDS: Final = 3600.0
+SETTLED_SECONDS: Final = 5.0
 CALLS: Final = 200
 EMPTY: Final = "console=ttyS0 quiet panic=-1 rdinit=/init"
 INIT: Final = """
@@ -173,12 +174,14 @@ class Printing:
     platform: Backend
 
     def used_mib(self) -> float:
-        """MiB in use, once it was printed twice more."""
-        seen = kept.console(PRINTING).count(END)
+        """MiB in use, once two states in a row differ by less than one: an image's transfer leaves some."""
         until = time.monotonic() + SECONDS
-        while kept.console(PRINTING).count(END) < seen + 2 and time.monotonic() < until:
-            time.sleep(1)
-        return _used_mib(kept.console(PRINTING).rpartition(END)[0])
+        while time.monotonic() < until:
+            time.sleep(SETTLED_SECONDS)
+            before, last = map(_used_mib, kept.console(PRINTING).split(END)[-3:-1])
+            if abs(before - last) < 1:
+                return last
+        raise RuntimeError(f"{PRINTING}: its memory in use did not settle")
 
 
 def printing_program() -> bytes:

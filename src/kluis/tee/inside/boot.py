@@ -1,24 +1,21 @@
 """The program of a guest: start the platform, then the agent, in one process.
 
 The guest's first program (``native/init``) starts it, and powers off when it ends. One interpreter does both
-steps, because on an emulated processor a second one would take seconds to start.
+steps, because on an emulated processor a second one would take seconds to start. While the platform starts,
+it imports the rest.
 """
 
 from __future__ import annotations
 
 import runpy
 import sys
+import threading
 from pathlib import Path
 
-from kluis import __version__
 from kluis.errors import KluisError
-from kluis.tee.drivers import detect
 from kluis.tee.platform import start
-from kluis.tee.platform.client import Platform
-from kluis.tee.platform.endorsing import endorse
 from kluis.tee.process import native
-from kluis.tee.vm import words
-from kluis.tee.vm.words import AGENT, COMMAND_LINE, MISSING, ONLY
+from kluis.tee.vm.words import AGENT
 
 
 def main() -> int:
@@ -27,32 +24,49 @@ def main() -> int:
     Returns:
         The exit code of an error, whose one line is on the console: the host has no other log of the guest.
     """
+    starting = _Starting()
+    starting.start()
+    # These imports take seconds on an emulated processor, in which the platform starts on another one.
+    from kluis.tee.inside import agent, endorsing, ports  # noqa: F401 - the agent's program needs them
+
     try:
-        _start()
+        starting.finish()
+        _say("the platform runs")
+        _say(endorsing.endorse())
     except KluisError as error:
-        sys.stdout.write(f"kluis: {error.message}" + (f"; {error.hint}" if error.hint else "") + "\n")
-        sys.stdout.flush()
+        _say(error.message + (f"; {error.hint}" if error.hint else ""))
         return error.exit_code
     runpy.run_module(AGENT, run_name="__main__")
     return 0
 
 
-def _start() -> None:
-    start.start(base=Path(native.PYTHON))
-    sys.stdout.write("kluis: the platform runs\n")
-    if (driver := detect()) is None:
-        sys.stdout.write("kluis: no TEE endorses its root\n")
-    else:
-        command_line = COMMAND_LINE.read_text()
-        only = words.find(ONLY, command_line)
-        endorse(
-            Platform.connect(start=False),
-            driver,
-            only=None if only is None else bytes.fromhex(only),
-            release=__version__,
-            missing=frozenset((words.find(MISSING, command_line) or "").split(",")) - {""},
-        )
-        sys.stdout.write(f"kluis: {driver.name} endorses its root\n")
+class _Starting(threading.Thread):
+    """Starts the platform."""
+
+    def __init__(self) -> None:
+        super().__init__(name="kluis-starting")
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Start it."""
+        try:
+            start.start(base=Path(native.PYTHON))
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self._error = error
+
+    def finish(self) -> None:
+        """Wait until it runs.
+
+        Raises:
+            UnavailableError: it did not start.
+        """
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(f"kluis: {words}\n")
     sys.stdout.flush()
 
 
