@@ -8,13 +8,14 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from kluis.enclave.attester import nothing
 from kluis.enclave.store.witness import Witnessed
 from kluis.tee.platform.root.counters import Counters
 
@@ -49,7 +50,8 @@ class CountersWitness:
         value, _, mark = self._counters.read("tests", bytes(32))
         return Witnessed(value, mark)
 
-    def advance(self, to: Witnessed) -> Witnessed:
+    def advance(self, to: Witnessed, meanwhile: Callable[[], None] = nothing) -> Witnessed:
+        meanwhile()
         value, _, mark = self._counters.advance("tests", bytes(32), to.epoch, to.chain)
         return Witnessed(value, mark)
 

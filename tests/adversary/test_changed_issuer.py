@@ -152,8 +152,8 @@ class Overtaken(Storage):
     def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
         return self._storage.scan(table, index, after=after)
 
-    def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
-        return self._storage.update(work, meanwhile)
+    def update(self, work: Callable[[Writing], T], *meanwhile: Callable[[], None]) -> T:
+        return self._storage.update(work, *meanwhile)
 
 
 def test_of_two_first_starts_one_fixes_the_issuer(storage: Storage) -> None:

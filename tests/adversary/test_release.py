@@ -449,8 +449,8 @@ def test_a_release_is_on_record_or_does_not_happen() -> None:
 
     kept = world.storage.update
 
-    def lost(work: Any, meanwhile: Any = None) -> Any:
-        kept(work, meanwhile)  # all is done that is done while a host writes
+    def lost(work: Any, *meanwhile: Any) -> Any:
+        kept(work, *meanwhile)  # all is done that is done while a host writes
         raise PolicyError("the host keeps nothing")
 
     world.storage.update = lost

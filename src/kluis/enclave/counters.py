@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from kluis.enclave.attester import nothing
 from kluis.enclave.inside import inside
 from kluis.errors import UsageError
 from kluis.formats.kluis import channel
 from kluis.hashes import sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kluis.enclave.sealing import Policy
 
 
@@ -65,13 +68,14 @@ class Counter:
         """Add one, durably, and return the new value."""
         return Reading(*self._ask("increment")[:2])
 
-    def advance(self, to: int, mark: bytes = b"") -> MarkedReading:
+    def advance(self, to: int, mark: bytes = b"", meanwhile: Callable[[], None] = nothing) -> MarkedReading:
         """Set it to ``to``, durably, if that is higher than its value.
 
         Args:
             to: 1..2^53-1.
             mark: to store with it, at most 32 bytes. If two calls reach one value, the first one's mark is
                 kept.
+            meanwhile: runs while the platform makes it durable, in this thread; must not raise.
 
         Returns:
             Its new state: ``to`` and ``mark``, or the existing state, which is as high or higher.
@@ -79,7 +83,7 @@ class Counter:
         Raises:
             UsageError: an argument is out of bounds.
         """
-        return self._ask("advance", to, mark)
+        return self._ask("advance", to, mark, meanwhile)
 
     async def advance_async(self, to: int, mark: bytes = b"") -> MarkedReading:
         """As :meth:`advance`, from a coroutine: its event loop goes on until it is durable."""
@@ -88,8 +92,10 @@ class Counter:
         )
         return MarkedReading(answer.value, answer.witness, answer.mark)
 
-    def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
-        answer = inside("counter").attester.request(self._request(op, to, mark), channel.Count)
+    def _ask(
+        self, op: str, to: int = 0, mark: bytes = b"", meanwhile: Callable[[], None] = nothing
+    ) -> MarkedReading:
+        answer = inside("counter").attester.request(self._request(op, to, mark), channel.Count, meanwhile)
         return MarkedReading(answer.value, answer.witness, answer.mark)
 
     def _request(self, op: str, to: int, mark: bytes) -> channel.Counter:

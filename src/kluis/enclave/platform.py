@@ -11,7 +11,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Self
 
-from kluis.enclave.attester import T
+from kluis.enclave.attester import T, nothing
 from kluis.errors import (
     AuthenticityError,
     EnclaveError,
@@ -86,12 +86,13 @@ class Session:
         except AuthenticityError as error:
             raise PlatformGone(error.message, code=error.code) from None
 
-    def request(self, message: channel.Request, want: type[T]) -> T:
+    def request(self, message: channel.Request, want: type[T], meanwhile: Callable[[], None] = nothing) -> T:
         """Send one request to the platform.
 
         Args:
             message: the request.
             want: the type of the answer.
+            meanwhile: as in :meth:`kluis.enclave.attester.Attester.request`.
 
         Raises:
             PlatformGone: the session is over; the enclave must end.
@@ -100,6 +101,7 @@ class Session:
         with self._turn:
             self._settle()
             self._send(message)
+            meanwhile()
             reply = self._receive()
         return _expect(reply, want)
 

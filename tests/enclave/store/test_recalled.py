@@ -69,8 +69,9 @@ def test_what_was_seen_is_not_asked_for(records: Counting) -> None:
     store = SealedStore(records, KEY)
     assert store.update(add) == 1
     records.asked.clear()
-    assert store.update(add, lambda: records.asked.append("meanwhile")) == 2
-    assert records.asked == ["begun", "meanwhile", "ended"]
+    steps = [lambda at=at: records.asked.append(at) for at in ("first", "second", "third")]
+    assert store.update(add, *steps) == 2
+    assert records.asked == ["begun", "first", "ended", "second", "third"]
     records.asked.clear()
     assert store.get("t", "count") == b"2"
     assert records.asked == ["read"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis.enclave.attester import nothing
 from kluis.enclave.store import SealedStore, ocalls
 from kluis.enclave.store.witness import Witnessed
 from kluis.errors import EnclaveDied, EnclaveError, RemoteError
@@ -40,7 +41,7 @@ def records(tmp_path: Path) -> Iterator[KeptRecords]:
 class Dying(CountersWitness):
     """A platform that ends before it learns of a commit."""
 
-    def advance(self, to: Witnessed) -> Witnessed:
+    def advance(self, to: Witnessed, meanwhile: Callable[[], None] = nothing) -> Witnessed:
         raise EnclaveDied("platform: hung up")
 
 
@@ -54,6 +55,36 @@ def test_an_acknowledged_commit_is_witnessed(records: KeptRecords, counters: Cou
     for at in range(1, 4):
         put(store, b"%d" % at)
         assert CountersWitness(counters).read() == (at, store._view.directory.chain)
+
+
+def test_the_second_step_runs_while_the_witness_is_told(records: KeptRecords, counters: Counters) -> None:
+    """Of what an update does meanwhile, the first step runs as the host writes, the third at the end."""
+    told: list[str] = []
+
+    class Telling(CountersWitness):
+        def advance(self, to: Witnessed, meanwhile: Callable[[], None] = nothing) -> Witnessed:
+            told.append("begun")
+            meanwhile()
+            told.append("ended")
+            return super().advance(to)
+
+    store = SealedStore(records, KEY, witness=Telling(counters))
+    steps = [lambda at=at: told.append(at) for at in ("first", "second", "third")]
+    store.update(lambda work: work.put("t", "k", b""), *steps)
+    assert told == ["first", "begun", "second", "ended", "third"]
+
+
+def test_a_step_that_fails_does_not_stop_the_witness(records: KeptRecords, counters: Counters) -> None:
+    """The commit is witnessed, the later steps do not run, and the caller gets the error."""
+    store, told = SealedStore(records, KEY, witness=CountersWitness(counters)), list[str]()
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.update(lambda work: work.put("t", "k", b""), fail, lambda: told.append("second"))
+    assert CountersWitness(counters).read().epoch == 1
+    assert told == []
 
 
 @pytest.mark.parametrize("restarts", [True, False])

@@ -38,7 +38,7 @@ class MemoryStorage:
             if where == table and index in ("", held) and key > after:
                 yield key, value
 
-    def update(self, work: Callable[[MemoryWriting], T], meanwhile: Callable[[], None] | None = None) -> T:
+    def update(self, work: Callable[[MemoryWriting], T], *meanwhile: Callable[[], None]) -> T:
         """Change all at once."""
         with self._lock:
             if self.twice:
@@ -50,8 +50,8 @@ class MemoryStorage:
                     self.rows.pop(place, None)
                 else:
                     self.rows[place] = row
-            if meanwhile is not None and writing.changes:
-                meanwhile()
+            for each in meanwhile if writing.changes else ():
+                each()
             return result
 
 

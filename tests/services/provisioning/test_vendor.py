@@ -391,10 +391,10 @@ class Meanwhile:
         self.rollback, self._storage, self._first = storage.rollback, storage, [first]
         self.get, self.scan = storage.get, storage.scan
 
-    def update(self, work: Callable[[Writing], Any], meanwhile: Callable[[], None] | None = None) -> Any:
+    def update(self, work: Callable[[Writing], Any], *meanwhile: Callable[[], None]) -> Any:
         if self._first:
             self._first.pop()()
-        return self._storage.update(work, meanwhile)
+        return self._storage.update(work, *meanwhile)
 
 
 @pytest.mark.parametrize("beside", [False, True])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from kluis.enclave.store.cipher import Change, Cipher, EntryContent, HeadContent, Label, make_version
@@ -39,12 +39,13 @@ class Committer:
         self._turn = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
 
-    def commit(self, transaction: Transaction, meanwhile: Callable[[], None] | None = None) -> bool:
+    def commit(self, transaction: Transaction, *meanwhile: Callable[[], None]) -> bool:
         """Commit a transaction's changes.
 
         Args:
             transaction: with changes.
-            meanwhile: runs once, in this thread, while the host writes or others wait for it.
+            meanwhile: each runs once, in order and in this thread: the first one while the host writes or
+                others wait for it, the second one while the witness is updated, and others at the end.
 
         Returns:
             Whether it is committed; if not, others changed what it has read, and it must run again.
@@ -167,7 +168,7 @@ class Committer:
                 code="store_history",
             )
         self._view.wrote(commit, (name for name, put in base.changes.items() if put is not None))
-        self._view.vouch_mine()
+        self._view.vouch_mine(aside.run)
         return True
 
     def _is_there(self, commit: StoreCommit, chain: bytes) -> bool:
@@ -177,27 +178,26 @@ class Committer:
 
 
 class _Aside:
-    """Work that runs once while others work; its exception is raised at the end."""
+    """Work in steps, each of which runs once while others work; its exception is raised at the end."""
 
-    __slots__ = ("_error", "_work")
+    __slots__ = ("_error", "_steps")
 
-    def __init__(self, work: Callable[[], None] | None) -> None:
-        self._work = work
+    def __init__(self, steps: Iterable[Callable[[], None]]) -> None:
+        self._steps = deque(steps)
         self._error: Exception | None = None
 
     def run(self) -> None:
-        """Run it, unless it has run."""
-        work, self._work = self._work, None
-        if work is None:
-            return
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001 - a commit under way is seen through first
-            self._error = error
+        """Run the next step, unless one has raised."""
+        if self._steps and self._error is None:
+            try:
+                self._steps.popleft()()
+            except Exception as error:  # noqa: BLE001 - a commit under way is seen through first
+                self._error = error
 
     def end(self) -> None:
-        """Raise its exception, if any."""
-        self.run()
+        """Run the steps that are left, and raise the exception, if any."""
+        while self._steps and self._error is None:
+            self.run()
         if self._error is not None:
             raise self._error
 

@@ -64,7 +64,7 @@ class Storage(Reading, Protocol):
 
     rollback: str
 
-    def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
+    def update(self, work: Callable[[Writing], T], *meanwhile: Callable[[], None]) -> T:
         """Run ``work`` in a transaction: commit all its changes, or none.
 
         ``work`` may run more than once: if another instance committed first, it runs again on the new state.
@@ -72,8 +72,9 @@ class Storage(Reading, Protocol):
 
         Args:
             work: reads and writes.
-            meanwhile: runs after each run of ``work`` with changes, while the host writes: for slow work that
-                is useless before the changes are committed.
+            meanwhile: run after each run of ``work`` with changes, in order, the first one while the host
+                writes and the second one while the witness is updated: for slow work that is useless before
+                the changes are committed.
 
         Returns:
             The result of ``work``, once every change is on the host's disk.

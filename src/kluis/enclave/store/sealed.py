@@ -98,7 +98,7 @@ class SealedStore:
 
         return pages()
 
-    def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
+    def update(self, work: Callable[[Writing], T], *meanwhile: Callable[[], None]) -> T:
         """As :meth:`kluis.enclave.store.model.Storage.update`.
 
         Cached reads in the transaction are not confirmed by the host before the commit. If others committed
@@ -115,7 +115,7 @@ class SealedStore:
                     raise
                 continue
             if transaction.changes:
-                committed = self._committer.commit(transaction, meanwhile)
+                committed = self._committer.commit(transaction, *meanwhile)
             else:
                 committed = self._view.proves(transaction)
             if committed:

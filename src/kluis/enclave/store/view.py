@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from kluis.enclave.attester import nothing
 from kluis.enclave.store.cipher import Cipher, epoch_of
 from kluis.enclave.store.directory import Name
 from kluis.enclave.store.host import Host
@@ -165,8 +166,12 @@ class View:
             self.vouch(witnessed)
         return answer
 
-    def vouch(self, witnessed: Witnessed) -> None:
+    def vouch(self, witnessed: Witnessed, meanwhile: Callable[[], None] = nothing) -> None:
         """Compare the witness's record with the known history, and update it with newer commits.
+
+        Args:
+            witnessed: its record.
+            meanwhile: runs while it is updated; must not raise.
 
         Raises:
             AuthenticityError: its record is later than the host's last commit, or differs.
@@ -179,16 +184,16 @@ class View:
         if witnessed.epoch and theirs not in {None, witnessed.chain}:
             raise forked_history(witnessed.epoch)
         if self._witness is not None and mine.epoch > witnessed.epoch:
-            now = self._witness.advance(mine)
+            now = self._witness.advance(mine, meanwhile)
             if now.epoch == mine.epoch and now.chain != mine.chain:
                 raise forked_history(mine.epoch)
             if now.epoch > mine.epoch:
                 self.ask([])  # another instance is further, with this commit in its history or not
 
-    def vouch_mine(self) -> None:
-        """Update the witness with the last known commit; raises the errors of :meth:`vouch`."""
+    def vouch_mine(self, meanwhile: Callable[[], None]) -> None:
+        """Update the witness with the last known commit; as :meth:`vouch`."""
         if self._witness is not None:
-            self.vouch(Witnessed(0, b""))
+            self.vouch(Witnessed(0, b""), meanwhile)
 
     def holds(self, name: Name, index: str) -> bool:
         """Whether a record has this name, and ``index`` unless that is empty."""

@@ -8,8 +8,10 @@ is detected, and so is a forked history. The counter belongs to one platform, wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from kluis.enclave.attester import nothing
 from kluis.enclave.counters import Counter
 from kluis.enclave.sealing import Policy
 from kluis.enclave.store.cipher import Cipher
@@ -39,8 +41,12 @@ class Witness(Protocol):
         """The last recorded commit."""
         ...
 
-    def advance(self, to: Witnessed) -> Witnessed:
+    def advance(self, to: Witnessed, meanwhile: Callable[[], None] = nothing) -> Witnessed:
         """Record a commit, durably; it never goes back.
+
+        Args:
+            to: the commit.
+            meanwhile: runs in this thread while it is recorded; must not raise.
 
         Returns:
             The new record: ``to``, a later one, or an earlier recorded one with this epoch.
@@ -69,9 +75,9 @@ class CounterWitness:
         marked = self._counter.read_marked()
         return Witnessed(marked.value, marked.mark)
 
-    def advance(self, to: Witnessed) -> Witnessed:
+    def advance(self, to: Witnessed, meanwhile: Callable[[], None] = nothing) -> Witnessed:
         """As :meth:`Witness.advance`."""
-        marked = self._counter.advance(to.epoch, to.chain)
+        marked = self._counter.advance(to.epoch, to.chain, meanwhile)
         return Witnessed(marked.value, marked.mark)
 
 

@@ -123,10 +123,10 @@ def test_rotating_what_has_changed_meanwhile() -> None:
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     real = world.storage.update
 
-    def late(work: Any, meanwhile: Any) -> Any:
+    def late(work: Any, *meanwhile: Any) -> Any:
         world.storage.update = real
         world.ok("POST", "/keys/k/create", {"kty": "oct-HSM"})
-        return real(work, meanwhile)
+        return real(work, *meanwhile)
 
     world.storage.update = late
     assert world.refused("POST", "/keys/k/rotate")[:3] == (409, "Conflict", "Key k was changed meanwhile.")

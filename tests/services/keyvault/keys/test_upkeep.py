@@ -216,10 +216,10 @@ def test_an_instance_that_saw_it_first_is_not_followed() -> None:
     due(one)
     before = storage.update
 
-    def slow(work: Any, meanwhile: Any) -> Any:
+    def slow(work: Any, *meanwhile: Any) -> Any:
         storage.update = before  # type: ignore[method-assign]
         at(other, 90)
-        return before(work, meanwhile)
+        return before(work, *meanwhile)
 
     storage.update = slow  # type: ignore[method-assign]
     at(one, 90)
@@ -353,7 +353,7 @@ def test_a_store_that_is_away() -> None:
     due(world)
     real = world.storage.update
 
-    def away(work: Any, meanwhile: Any) -> Any:
+    def away(work: Any, *meanwhile: Any) -> Any:
         raise UnavailableError("away")
 
     world.storage.update = away

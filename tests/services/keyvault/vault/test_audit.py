@@ -75,12 +75,12 @@ class Gated(MemoryStorage):
         super().__init__()
         self.inside, self.go, self.changes = threading.Event(), threading.Event(), 0
 
-    def update(self, work: Any, meanwhile: Any = None) -> Any:
+    def update(self, work: Any, *meanwhile: Any) -> Any:
         """Change, once it may."""
         self.changes += 1
         self.inside.set()
         assert self.go.wait(300)
-        return super().update(work, meanwhile)
+        return super().update(work, *meanwhile)
 
 
 @pytest.mark.parametrize("fault", [UnavailableError("the host keeps nothing"), ZeroDivisionError()])
@@ -89,7 +89,7 @@ def test_what_is_not_kept_is_told(fault: Exception) -> None:
     storage = MemoryStorage()
     recorder, good = Recorder(storage), storage.update
 
-    def bad(work: Any, meanwhile: Any) -> Any:
+    def bad(work: Any, *meanwhile: Any) -> Any:
         raise fault
 
     storage.update = bad  # type: ignore[method-assign]

@@ -123,13 +123,13 @@ class Failing(MemoryStorage):
         super().__init__()
         self.left: int | None = None
 
-    def update(self, work: Callable[[Any], T], meanwhile: Callable[[], None] | None = None) -> T:
+    def update(self, work: Callable[[Any], T], *meanwhile: Callable[[], None]) -> T:
         if self.left == 0:
             self.left = None
             raise UnavailableError("database: gone")
         if self.left is not None:
             self.left -= 1
-        return super().update(work, meanwhile)
+        return super().update(work, *meanwhile)
 
 
 def nobody_has(world: World) -> None:
@@ -213,13 +213,13 @@ def test_a_restoration_that_is_overtaken() -> None:
     storage, real = world.storage, world.storage.update
     seen: list[int] = []
 
-    def update(work: Callable[[Any], T], meanwhile: Callable[[], None] | None = None) -> T:
+    def update(work: Callable[[Any], T], *meanwhile: Callable[[], None]) -> T:
         seen.append(1)
         if len(seen) == 2:
             storage.update = real
             world.clock.at = NOW + timedelta(seconds=60)
             world.ok("POST", "/keys/k/create", {"kty": "EC"})
-        return real(work, meanwhile)
+        return real(work, *meanwhile)
 
     storage.update = update
     assert world.refused("POST", "/keys/restore", {"value": blob})[:2] == (409, "Conflict")
@@ -235,10 +235,10 @@ def test_one_who_comes_while_a_key_is_brought_back(who: str) -> None:
     blob = gone(world)
     storage, real = world.storage, world.storage.update
 
-    def update(work: Callable[[Any], T], meanwhile: Callable[[], None] | None = None) -> T:
+    def update(work: Callable[[Any], T], *meanwhile: Callable[[], None]) -> T:
         storage.update, storage.left = real, 1
         assert world.refused("POST", "/keys/restore", {"value": blob})[0] == 503
-        return real(work, meanwhile)
+        return real(work, *meanwhile)
 
     storage.update = update
     path, body = ("/keys/k/create", {"kty": "EC"}) if who == "create" else ("/keys/restore", {"value": blob})

@@ -97,21 +97,24 @@ class Releases:
         vouched = self._check(name, token, now)
         target = sha256(token.encode()).hex()
         going: _Going
-        signed = ""
+        ciphertext, signed = b"", ""
 
         def happen(reading: Reading) -> Event:
             nonlocal going
             going = self._going(reading, name, version, vouched, at)  # 1 to 4
             return going.event(subject, at, target)
 
-        def then() -> None:
-            nonlocal signed
+        def wrap() -> None:
+            nonlocal ciphertext
             ciphertext = wrapping.wrap(going.key.secret, going.to.key, algorithm)
+
+        def sign() -> None:
+            nonlocal signed
             signed = self.signer.sign(
                 _payload(self.vault, going, ciphertext, algorithm, request, version, url, api)
             )
 
-        self.recorder.record(happen, then)  # 5
+        self.recorder.record(happen, wrap, sign)  # 5
         return signed
 
     def _going(

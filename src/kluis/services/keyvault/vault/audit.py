@@ -105,12 +105,13 @@ class Recorder:
         self._gather = threading.Lock()
         self._change = threading.Lock()
 
-    def record(self, happen: Callable[[Reading], Event], then: Callable[[], None]) -> None:
+    def record(self, happen: Callable[[Reading], Event], *then: Callable[[], None]) -> None:
         """Record an event, and return once it is recorded.
 
         Args:
             happen: determines the event within the transaction, or raises if there is none; may run again.
-            then: work that is only useful once the event is recorded; runs while the host writes, or after.
+            then: work that is only useful once the event is recorded, in steps: the first one runs while the
+                host writes, the second one while the witness is updated, or all after.
 
         Raises:
             Exception: from ``happen`` or ``then``, or from the store, which then stores nothing.
@@ -121,7 +122,7 @@ class Recorder:
         with self._change:
             if not mine.tried:
                 self._keep(mine.follow)
-        mine.follow()
+        mine.finish()
         if mine.error is not None:
             raise mine.error
 
@@ -130,7 +131,7 @@ class Recorder:
             several, self._waiting = self._waiting, []
         error: Exception | None = InternalError("audit: was left in the middle")
         try:
-            self._storage.update(lambda writing: _append_all(writing, several), meanwhile)
+            self._storage.update(lambda writing: _append_all(writing, several), meanwhile, meanwhile)
             error = None
         except KluisError as refused:
             error = refused
@@ -142,16 +143,16 @@ class Recorder:
 class _Ticket:
     """An event waiting to be recorded, and its outcome."""
 
-    def __init__(self, happen: Callable[[Reading], Event], then: Callable[[], None]) -> None:
+    def __init__(self, happen: Callable[[Reading], Event], then: tuple[Callable[[], None], ...]) -> None:
         self._happen = happen
         self._then = then
-        self._followed = False
+        self._followed = 0
         self.tried = False
         self.error: Exception | None = None
 
     def happen(self, reading: Reading) -> Event | None:
         """The event; None if there is none, then :attr:`error` has the reason."""
-        self.error, self._followed = None, False
+        self.error, self._followed = None, 0
         try:
             return self._happen(reading)
         except Exception as error:  # noqa: BLE001 - it fails only this event, not the others
@@ -159,14 +160,20 @@ class _Ticket:
             return None
 
     def follow(self) -> None:
-        """Run the follow-up work once, unless there was no event; :attr:`error` has its failure."""
-        if self.error is not None or self._followed:
+        """Run the next step, unless there was no event; :attr:`error` has its failure."""
+        if self.error is not None or self._followed == len(self._then):
             return
-        self._followed = True
+        step = self._then[self._followed]
+        self._followed += 1
         try:
-            self._then()
+            step()
         except Exception as error:  # noqa: BLE001 - the change that is under way is of others too
             self.error = error
+
+    def finish(self) -> None:
+        """Run the steps that are left."""
+        while self.error is None and self._followed < len(self._then):
+            self.follow()
 
 
 def _append_all(writing: Writing, several: Iterable[_Ticket]) -> None:

@@ -192,13 +192,13 @@ class _Own(Storage):
     def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
         return self._storage.scan(table, index, after=after)
 
-    def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
+    def update(self, work: Callable[[Writing], T], *meanwhile: Callable[[], None]) -> T:
         def work_if_unchanged(writing: Writing) -> T:
             if writing.get(TABLE, KEY) != self._identity:
                 raise _replaced_error()
             return work(writing)
 
-        return self._storage.update(work_if_unchanged, meanwhile)
+        return self._storage.update(work_if_unchanged, *meanwhile)
 
 
 def is_used(reading: Reading) -> bool:
