@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from pathlib import Path
 
@@ -51,9 +52,12 @@ def available_bytes() -> int:
 
 
 def choose_cached(folder: Path, qemu: Path, kernel: Path) -> str:
-    """The same, tried once in each boot of this machine for each kernel; the answer is in ``folder``."""
-    status = kernel.stat()
-    key = [BOOT_ID.read_text("ascii").strip(), *map(str, (status.st_dev, status.st_ino, status.st_mtime_ns))]
+    """The same, tried once in each boot of this machine for each kernel; the answer is in ``folder``.
+
+    A guest that was built again has the same kernel in another file.
+    """
+    with kernel.open("rb") as file:
+        key = [BOOT_ID.read_text("ascii").strip(), hashlib.file_digest(file, "sha256").hexdigest()]
     path = folder / "acceleration.json"
     try:
         record = msgspec.json.decode(path.read_bytes(), type=_Kept)
