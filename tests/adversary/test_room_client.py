@@ -246,9 +246,11 @@ def test_a_record_is_on_the_disk(table: Table, monkeypatch: pytest.MonkeyPatch, 
 
 
 def moved(table: Table, room: str) -> Room:
-    """The same folder under another room's id, as anyone can put it there."""
+    """The same folder under another room's id, to parties that joined that room in it."""
     file = RoomFile(kind="kluis-room/1", room=room, title="Sample", purpose="Tests")
     table.room.folder.replace("room.json", encode(file))
+    for home in table.homes.values():
+        home.keep_place(table.room.path, room, "Sample", "Tests")
     return Room(table.room.path)
 
 

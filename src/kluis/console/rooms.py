@@ -156,7 +156,7 @@ def _sign(console: Console, room: Room, fields: dict[str, str]) -> None:
         digits = fields.get(f"{CONFIRM}{party.id}", "").strip()
         if digits:
             trust.confirm(party, digits)
-    signature = approval.sign(home, trust, proposal)
+    signature = approval.sign(room, home, trust, proposal)
     approval.publish(room, home, trust, proposal, signature)
     log.record(room.path, room.file.room, home, "agreement.signed", proposal.hash, console.now())
 

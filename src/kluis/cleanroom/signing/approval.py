@@ -65,12 +65,21 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
             raise PolicyError(f"data set {dataset.id}: the proposal has other terms or files than you sealed")
 
 
-def sign(home: Home, trust: Trust, agreement: Agreement) -> Signature:
+def sign(room: Room, home: Home, trust: Trust, agreement: Agreement) -> Signature:
     """Check an agreement against the signer's record, and sign it. Nothing is stored yet.
 
+    Args:
+        room: its folder, which must be the room that the signer joined there.
+        home: the signer's own folder.
+        trust: the signer's.
+        agreement: of that room.
+
     Raises:
-        PolicyError, AuthenticityError: as :func:`check_against_record`, or it contradicts itself.
+        PolicyError, AuthenticityError: as :func:`check_against_record`, it contradicts itself, or it is of
+            another room than the one that the signer joined in this folder.
     """
+    room.require_joined(home)
+    room.require_own(agreement)
     check_against_record(home, trust, agreement)
     return agreements.sign(agreement, home.party, home.signing)
 
