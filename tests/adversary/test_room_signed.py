@@ -15,7 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 import typer
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from kluis.authority import issuing
+from kluis.authority.authority import ROOT_CN
 from kluis.cleanroom.agreement import fingerprint, shown
 from kluis.cleanroom.agreement.agreement import Agreement, Code, Measurement, check_signed, sign
 from kluis.cleanroom.agreement.documents import encode
@@ -299,6 +302,22 @@ def test_a_root_of_the_proposers(table: Table) -> None:
     assert table.approve("laboratory")[0] == 0
     code, _, err = table.approve("laboratory", root=False)
     assert (code, "accepted by you before" in err) == (0, True)
+
+
+def test_an_accepted_roots_key_at_another_level(table: Table) -> None:
+    """An operator that has the key of an accepted root signs another certificate of it, of a higher level."""
+    assert table.approve("laboratory")[0] == 0
+    key = table.platform.authority.keys.root
+    root = issuing.issue(ROOT_CN, key.public_key(), None, key, samples.NOW, path_length=1, unit="vm")
+    code = samples.code(root=root.public_bytes(Encoding.PEM).decode())
+    for given in (False, True):  # nor does the file of the accepted one name the other
+        table.propose(code=msgspec.structs.replace(code, protection=("vm",)))
+        exit_code, _, err = table.approve("laboratory", root=given)
+        assert exit_code == 6
+        assert "NOT KNOWN TO YOU" in err
+        assert "level vm: is not known to laboratory" in err
+        assert "kluis: code: root_unknown " in err
+    assert table.signatures() == []
 
 
 # ---- what is shown -------------------------------------------------------------------------------------
