@@ -320,6 +320,16 @@ def test_an_accepted_roots_key_at_another_level(table: Table) -> None:
     assert table.signatures() == []
 
 
+def test_collateral_of_any_age(table: Table) -> None:
+    """A proposer's own client does not write that old statements about a platform are as good as new ones."""
+    code = msgspec.structs.replace(table.agreement.code, fresh_seconds=10**15)
+    table.propose(code=code)
+    exit_code, out, err = table.approve("clinic")
+    assert (exit_code, out) == (3, "")
+    assert "agreement.json: expected `int` <= 315360000 - at `$.code.fresh_seconds`" in err
+    assert table.signatures() == []
+
+
 # ---- what is shown -------------------------------------------------------------------------------------
 
 
@@ -524,6 +534,20 @@ def test_a_stop_in_a_folder_with_another_rooms_id(table: Table) -> None:
     code, out, _ = table("approve", "--as", "laboratory", "--stop", "--agreement", meant.hash)
     assert (code, "still in force" in out) == (0, False)
     assert laboratory.has_withdrawn(meant.hash)
+
+
+def test_a_stopped_agreement_put_back(table: Table) -> None:
+    """What a party stopped is not signed again: it would replace the one in force, and nothing would run."""
+    assert table.approve("laboratory")[0] == 0
+    stopped = table.agreement
+    assert table("approve", "--as", "laboratory", "--stop")[0] == 0
+    current = table.propose(title="Another")
+    assert table.approve("laboratory")[0] == 0
+    table.room.propose(stopped)
+    code, out, err = table.approve("laboratory")
+    assert (code, out) == (6, "")
+    assert f"agreement {stopped.hash[:16]}: laboratory stopped it" in err
+    assert table.homes["laboratory"].current(samples.ROOM) == current.hash
 
 
 @pytest.mark.parametrize("spoilt", ["agreement", "room"])

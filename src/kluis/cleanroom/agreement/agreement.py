@@ -43,6 +43,7 @@ class Party(Document, frozen=True):
 
 
 MAX_MACHINE = 32_768
+MAX_FRESH_DAYS = 3650
 
 
 class Measurement(Document, frozen=True):
@@ -77,7 +78,7 @@ class Code(Document, frozen=True, omit_defaults=True):
     roots: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     lacks: tuple[str, ...]
     counter: tuple[Literal["unwitnessed", "witnessed"], ...]
-    fresh_seconds: Annotated[int, msgspec.Meta(ge=1)]
+    fresh_seconds: Annotated[int, msgspec.Meta(ge=1, le=MAX_FRESH_DAYS * 86_400)]
     machine: Annotated[str, msgspec.Meta(max_length=MAX_MACHINE)] = ""
 
 

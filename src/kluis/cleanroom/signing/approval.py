@@ -41,9 +41,15 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
     """Check an agreement against its signer's record: own keys and data, the roots, what it amends.
 
     Raises:
-        PolicyError: it has other terms, files, root or parent.
+        PolicyError: the signer stopped it, or it has other terms, files, root or parent.
         AuthenticityError: it gives a party keys other than the confirmed ones.
     """
+    if home.has_withdrawn(agreement.hash):  # its client would release nothing, and it replaces one in force
+        raise PolicyError(
+            f"agreement {agreement.hash[:16]}: {home.party} stopped it",
+            hint="a stop is permanent: propose it again, and sign that",
+            code="stopped",
+        )
     trust.require_parties(agreement.parties)
     trust.require_roots(agreement.code.roots)
     trust.require_parent(agreement)
