@@ -286,6 +286,18 @@ def test_a_receipt_of_another_room(table: Table) -> None:
         assert f"receipt: want room {'99' * 8}.., got {samples.ROOM[:16]}.." in err
 
 
+def test_a_run_of_an_agreement_that_was_replaced(table: Table) -> None:
+    """A folder without its newest run shows an earlier agreement's: that it is one is said."""
+    signed(table)
+    run, agreement = ended(table), table.agreement
+    words = f"run {run[:16]} of {NOW:%Y-%m-%d %H:%M:%S} UTC, agreement {agreement.hash[:16]}"
+    _, out, _ = table("open", "--as", "clinic")
+    assert out.splitlines()[0] == words
+    table.homes["clinic"].agree(msgspec.structs.replace(agreement, k_min=50))
+    _, out, _ = table("open", "--as", "clinic")
+    assert out.splitlines()[0] == f"{words} of {agreement.created:%Y-%m-%d}, which clinic replaced"
+
+
 def test_results_are_for_their_recipient(table: Table, tmp_path: Path) -> None:
     """What was sealed to one party is written for that party's user only, in place of what was there."""
     signed(table)

@@ -147,8 +147,14 @@ def open_(
     ]
     if not mine:
         raise PolicyError(f"run {chosen[:16]}: no result of it is sealed to {party}", code="recipient")
-    # The folder determines which run is the newest, so the opened run is stated.
-    values, texts = {}, [f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC"]
+    # The folder determines which run is the newest, so the opened run and its agreement are stated.
+    agreed = checked.agreement
+    first = (
+        f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC, agreement {agreed.hash[:16]}"
+    )
+    if home.current(agreed.room) != agreed.hash:
+        first += f" of {agreed.created:%Y-%m-%d}, which {party} replaced"
+    values, texts = {}, [first]
     for name in mine:
         sealed = opened.sealed_result(chosen, name)
         check_result(checked, sealed, name)
