@@ -20,11 +20,9 @@ from kluis.cleanroom.signing.explain import explain
 from kluis.cli import completion, render
 from kluis.cli.evidence.machines import machine_of
 from kluis.cli.parameters import argument, option
-from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
+from kluis.cli.room import parties, room_events, room_files, room_image, room_run, room_sign
 from kluis.cli.room.room_files import now, record
-from kluis.errors import PolicyError, UsageError, unknown
-from kluis.tee.image.build import recompiled
-from kluis.tee.measure import image as measure
+from kluis.errors import UsageError, unknown
 from kluis.tee.platform.client import Platform
 
 
@@ -180,22 +178,8 @@ def propose(
 
     opened, home = Room(room), parties.home(homes, party)
     opened.require_joined(home)
-    measured = measure.measure(image)
-    if measured.mrsigner is None or measured.debug:
-        raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")
-    if not measured.bytecode:
-        python, release = measured.image.manifest.python, measured.image.manifest.kluis
-        raise PolicyError(
-            f"image: its bytecode was not compared with its source: want Python {python} here,"
-            f" got {recompiled.version()}",
-            hint=f"in an environment of Python {'.'.join(python.split('.')[:2])}: pip install"
-            f" 'kluis[rooms]=={release}', and propose from there; or build the image again here:"
-            " kluis build DIR -o FILE --key PEM",
-            code="bytecode_uncompared",
-        )
-    identity = plan.Image(
-        measured.image_id.hex(), measured.mrsigner.hex(), measured.image.manifest.product_id
-    )
+    measured, mrsigner = room_image.measure_signed(image)
+    identity = plan.Image(measured.image_id.hex(), mrsigner.hex(), measured.image.manifest.product_id)
     roots = (
         [room_files.read(path, room_files.MAX_TEXT) for path in root]
         if root

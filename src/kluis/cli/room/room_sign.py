@@ -20,7 +20,7 @@ from kluis.cleanroom.signing import approval
 from kluis.cleanroom.signing.explain import explain
 from kluis.cli import render
 from kluis.cli.parameters import flag, option
-from kluis.cli.room import parties, room_files
+from kluis.cli.room import parties, room_files, room_image
 from kluis.cli.room.room_files import now, record
 from kluis.errors import KluisError, PolicyError, unknown
 
@@ -69,6 +69,10 @@ def approve(
         bool, flag("Withdraw from what you signed: your keys are released to no further run.", "--stop")
     ] = False,
     agreement_hash: _Hash = None,
+    image: Annotated[
+        Path | None,
+        option("The code as you built or inspected it; an agreement on other code is refused.", "FILE"),
+    ] = None,
     confirm: room_files.Confirmations = None,
     root: room_files.Roots = None,
     homes: parties.Homes = None,
@@ -87,6 +91,8 @@ def approve(
     opened = Room(room)
     opened.require_joined(home)  # before anything of it is shown, or confirmed
     agreement = approval.read_proposal(opened, agreement_hash)
+    if image is not None:
+        room_image.require(image, agreement)
     trust = room_files.trust(home, root)
     confirm_given(trust, agreement.parties, confirm)  # before it is shown, which states who is confirmed
     render.note(explain(agreement, trust))
