@@ -195,6 +195,7 @@ def _receipt(console: Console, room: Room, run: str) -> Proof | KluisError:
     )
     for home in console.homes():
         try:
+            room.require_same(home)
             file = room.receipt(run)
             checked = check_receipt(file, own_record(home, file))
             check_place(checked, room, run)
@@ -227,6 +228,8 @@ def read_log(console: Console, room: Room) -> Lines:
     """
     homes = console.homes()
     home = next((each for each in homes if each.agreements(room.file.room)), homes[0] if homes else None)
+    if home:
+        room.require_same(home)
     signed = home.agreements(room.file.room) if home else ()
     keyring = Keyring(room, signed, home)
     entries = log.read(room.path / "events.jsonl", room.file.room, keyring.keys)
