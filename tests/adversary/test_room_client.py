@@ -242,6 +242,20 @@ def test_a_record_is_on_the_disk(table: Table, monkeypatch: pytest.MonkeyPatch, 
         assert home.path / "releases" in flushed
 
 
+@pytest.mark.parametrize("left", ["00" * 32, "ff" * 32])
+def test_a_run_that_a_killed_host_left_open(table: Table, left: str) -> None:
+    """An owner takes part in the newest run, whatever the name of one that nobody waits in any more."""
+    signed(table)
+    new, collateral = "88" * 32, table.platform.collateral()
+    for run in (left, new):
+        mailbox.announce(table.room, table.agreement.hash, run, collateral)
+    os.utime(table.room.path / "runs" / left / "open.json", (1, 1))
+    with pytest.raises(UnavailableError):
+        mailbox.take_part(table.room, "clinic", owner(table), 0.1, lambda: NOW)
+    asked = [run for run in (left, new) if table.room.folder.has(f"runs/{run}/clinic.challenge.json")]
+    assert asked == [new]
+
+
 # ---- which room, which run -----------------------------------------------------------------------------
 
 

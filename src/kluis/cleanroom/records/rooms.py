@@ -174,7 +174,8 @@ class Room:
             raise PolicyError(
                 f"{self.path}: {home.party} joined no room there, by its own record; it states to be "
                 f"{foreign(self.file.title, 80)!a}, room {self.file.room[:16]}..",
-                hint=f"if that is the room that you mean: kluis room init {self.path} --as {home.party}",
+                hint=f"if that is the room that you mean: kluis room init {self.path} --as {home.party}, with"
+                " --role and --name as before",
                 code="room_unjoined",
             )
 
