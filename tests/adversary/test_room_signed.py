@@ -174,6 +174,8 @@ def test_fingerprints_cover_name_and_both_keys(table: Table, tmp_path: Path) -> 
         ({"name": "The Clinic"}, {"name": "the  clinic"}),
         ({"name": "The clinic"}, {"name": "The \u0441linic"}),  # Cyrillic es
         ({"name": "TO"}, {"name": "\u03a4\u039f"}),  # Greek tau and omicron
+        ({"name": "The clinic"}, {"name": "The cl\u0131nic"}),  # without its dot
+        ({"name": "The clinic"}, {"name": "The cl\u012bnic"}),  # with a macron
         ({"id": "lab"}, {"name": "Lab"}),  # the short name of one as the name of the other
         ({"name": "A"}, {"name": "A"}),  # one object in memory, as Python keeps every single letter
     ],
@@ -184,6 +186,44 @@ def test_two_parties_that_look_alike(table: Table, first: dict[str, str], second
     forged = (msgspec.structs.replace(one, **first), msgspec.structs.replace(two, **second))
     with pytest.raises(PolicyError, match="do not look alike"):
         msgspec.structs.replace(table.agreement, parties=forged, datasets=()).check()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "The labor\u0251tory",  # a phonetic letter
+        "The laborat\u0585ry",  # Armenian
+        "The laborato\u0433y",  # Cyrillic, and not in the list of letters that look alike
+        "The \u13deaboratory",  # Cherokee
+        "The laborat\u101dry",  # Burmese
+    ],
+)
+def test_a_name_of_two_alphabets(table: Table, name: str) -> None:
+    """No list has all letters that look like others, so a word of a party's name has one alphabet."""
+    one, two = table.agreement.parties
+    forged = (one, msgspec.structs.replace(two, name=name))
+    with pytest.raises(PolicyError) as caught:
+        msgspec.structs.replace(table.agreement, parties=forged).check()
+    word = name.split()[1]
+    assert caught.value.message == f"agreement: want a party's name in one alphabet a word, got {word!a}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Gro\u00dfe Stra\u00dfe 1",
+        "R\u00f8de Kors, L'\u0153uvre",
+        "\u0130stanbul \u0131l\u0131k",
+        "\u0397\u03a1\u0391 \u041c\u0418\u0414 (RU)",
+        "\u6771\u4eac\u306e\u30e9\u30dc\u30fc",  # three scripts and a mark of length, as Japanese has them
+        "\u05d1\u05d9\u05ea \ud55c\uad6d",
+    ],
+)
+def test_a_name_of_one_alphabet(table: Table, name: str) -> None:
+    """Names as people write them are no mixture."""
+    one, two = table.agreement.parties
+    named = (one, msgspec.structs.replace(two, name=name))
+    msgspec.structs.replace(table.agreement, parties=named).check()
 
 
 @pytest.mark.parametrize("key", ["signing_key", "sealing_key"])
