@@ -96,7 +96,7 @@ def test_a_room_in_the_folder_of_another(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(case.room.file.room.encode(), other.encode()))
     site = case.site()
     fields = {"party": "clinic", "agreement": proposed.hash, "read": "yes"}
-    refusal = f"as clinic joined it, got &#39;{other}&#39;"
+    refusal = f"as clinic joined it in {case.room.path}, got &#39;{other}&#39;"
     for answer in (site.post(f"/rooms/{other}/sign", fields), site.get(f"/rooms/{other}/events")):
         assert (answer.status_code, refusal in answer.text) == (403, True), answer.text
     assert not case.homes["clinic"].has_signed(proposed.hash)

@@ -153,7 +153,8 @@ def test_the_name_of_another_room(held: Held, tmp_path: Path) -> None:
     shutil.copyfile(other.path / "room.json", held.room.path / "room.json")
     code, out, err = held.told()
     assert (code, out) == (4, "")
-    assert f"want room '{held.room.file.room}', as clinic joined it, got '{other.file.room}'" in err
+    here, room = held.room.path, held.room.file.room
+    assert f"want room '{room}', as clinic joined it in {here}, got '{other.file.room}'" in err
     held.setting.homes["clinic"].place_path(held.room.path).unlink()
     code, out, _ = held.told()
     assert (code, f"of room {other.file.room[:16]}" in out) == (0, True)

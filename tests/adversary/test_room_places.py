@@ -43,7 +43,8 @@ def state(table: Table, **changes: str) -> Room:
 
 
 def refusal(table: Table, what: str, want: str, got: str, party: str = "clinic") -> str:
-    return f"{table.room.path}: want {what} {want!a}, as {party} joined it, got {got!a}"
+    path = table.room.path
+    return f"{path}: want {what} {want!a}, as {party} joined it in {path}, got {got!a}"
 
 
 def lines(table: Table) -> bytes:
@@ -140,6 +141,19 @@ def test_another_room_is_not_joined_in_its_place(table: Table) -> None:
     record.unlink()
     code, out, _ = table("init", "--as", "clinic")
     assert (code, f'room {OTHER[:16]}.., "Sample", for "Tests"' in out) == (0, True)
+
+
+def test_a_room_with_the_id_of_another(table: Table, tmp_path: Path) -> None:
+    """Nor is a room joined that was made with the id of another of the party's, and a title of its own."""
+    theirs = Room.create(tmp_path / "theirs", "Synthetic", "Tests")
+    file = msgspec.structs.replace(theirs.file, room=samples.ROOM)
+    theirs.folder.replace("room.json", encode(file))
+    here, table.room.path = table.room.path, theirs.path
+    code, out, err = table("init", "--as", "clinic")
+    assert (code, out) == (4, "")
+    assert f"{theirs.path}: want title 'Sample', as clinic joined it in {here}, got 'Synthetic'" in err
+    assert "join nothing here, and ask who made this folder" in err
+    assert table.homes["clinic"].place(theirs.path) is None
 
 
 def test_a_room_that_was_there_first(table: Table) -> None:

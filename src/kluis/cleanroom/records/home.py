@@ -198,6 +198,11 @@ class Home:
         path = self.place_path(folder)
         return self._read(str(path.relative_to(self.path)), Place) if path.exists() else None
 
+    def places(self) -> tuple[Place, ...]:
+        """Every room that this party joined, with its folder."""
+        names = sorted(each.name for each in (self.path / "places").glob("[0-9a-f]*.json"))
+        return tuple(self._read(f"places/{name}", Place) for name in names)
+
     def keep_place(self, folder: Path, room: str, title: str, purpose: str) -> None:
         """Record the room that this party joined in a folder."""
         name = os.fsencode(folder.resolve()).decode("utf-8", "backslashreplace")

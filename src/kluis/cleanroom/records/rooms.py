@@ -137,30 +137,36 @@ class Room:
         self.folder.replace(f"parties/{party.id}.json", encode(joined))
 
     def require_same(self, home: Home) -> None:
-        """Refuse a folder that is another room than the one that a party joined there.
+        """Refuse a folder that is another room than the one that a party joined there, or states its id.
 
         Anyone who can write the folder chooses the id, the title and the purpose in it: data would be sealed,
         and an agreement signed, for another room.
 
         Raises:
-            AuthenticityError: by the party's own record, the folder was another room.
+            AuthenticityError: by the party's own record, the folder was another room, or the room of this id
+                has another title or purpose.
         """
-        known = home.place(self.path)
-        if known is None:
-            return
-        for what, want, got in (
-            ("room", known.room, self.file.room),
-            ("title", known.title, self.file.title),
-            ("purpose", known.purpose, self.file.purpose),
-        ):
-            if got != want:
-                raise AuthenticityError(
-                    f"{self.path}: want {what} {foreign(want, 80)!a}, as {home.party} joined it, "
-                    f"got {foreign(got, 80)!a}",
-                    hint="somebody replaced room.json: ask the other parties; if it is a new room, remove "
-                    f"{home.place_path(self.path)} and join it",
-                    code="room_changed",
-                )
+        here = home.place(self.path)
+        # The one that makes a room can give it another's id from the beginning.
+        same = [each for each in home.places() if each.room == self.file.room]
+        for known in [here, *same] if here is not None else same:
+            for what, want, got in (
+                ("room", known.room, self.file.room),
+                ("title", known.title, self.file.title),
+                ("purpose", known.purpose, self.file.purpose),
+            ):
+                if got != want:
+                    hint = "somebody copied that room's id: join nothing here, and ask who made this folder"
+                    if known is here:
+                        record = home.place_path(self.path)
+                        hint = "somebody replaced room.json: ask the other parties"
+                        hint += f"; if it is a new room, remove {record} and join it"
+                    raise AuthenticityError(
+                        f"{self.path}: want {what} {foreign(want, 80)!a}, as {home.party} joined it in "
+                        f"{known.folder}, got {foreign(got, 80)!a}",
+                        hint=hint,
+                        code="room_changed",
+                    )
 
     def require_joined(self, home: Home) -> None:
         """Refuse a folder in which a party joined no room, or another one.
