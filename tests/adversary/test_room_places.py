@@ -1,7 +1,7 @@
 """Anyone who can write a room's folder, with the id, the title or the purpose of another room in it.
 
 A party is in two rooms. Who holds the folder of one, and can read the other's, copies its id and data sets:
-what the party seals, proposes and signs for the one room would be of the other.
+what the party seals, proposes and signs for one room would be of another.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def test_another_room_is_not_joined_in_its_place(table: Table) -> None:
 
 
 def test_a_room_with_the_id_of_another(table: Table, tmp_path: Path) -> None:
-    """Nor is a room joined that was made with the id of another of the party's, and a title of its own."""
+    """Nor is a room joined that was made with the id of another of the party's, and another title."""
     theirs = Room.create(tmp_path / "theirs", "Synthetic", "Tests")
     file = msgspec.structs.replace(theirs.file, room=samples.ROOM)
     theirs.folder.replace("room.json", encode(file))
@@ -186,7 +186,7 @@ def test_another_rooms_runs_and_log_are_not_this_ones(table: Table, command: str
 
 
 def test_an_agreement_of_another_room_is_not_run_here(table: Table) -> None:
-    """A client of two rooms releases no key of the one for a folder that it joined as the other."""
+    """A client of two rooms releases no key of one in a folder that it joined as another."""
     elsewhere = of_the_other(table)
     for signature in signed_unchecked(elsewhere, table.homes).signatures:
         table.room.add_signature(signature)

@@ -36,7 +36,7 @@ def measure_signed(image: Path) -> tuple[measure.Measured, bytes]:
 def require(image: Path, agreement: Agreement) -> None:
     """Refuse an agreement on other code than an image that its signer built or inspected.
 
-    Its id covers the code and not the signature, so that each party can build it with a key of its own.
+    Its id covers the code and not the signature, so that each party can build it with its own key.
 
     Raises:
         PolicyError: the agreement names other code, or as :func:`measure_signed`.
