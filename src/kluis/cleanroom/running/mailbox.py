@@ -201,7 +201,7 @@ def _open_run(room: Room, agreement: str, patience_seconds: float) -> Open:
                 if (waiting.agreement, waiting.run) == (agreement, run):
                     return waiting
             except (FormatError, UnavailableError) as error:  # anyone who can write here can put it here
-                unreadable = error
+                unreadable = unreadable or error  # that of the newest
             others[run] = changed
         if time.monotonic() >= until:
             raise unreadable or UnavailableError(
