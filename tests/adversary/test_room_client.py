@@ -256,6 +256,32 @@ def test_a_run_that_a_killed_host_left_open(table: Table, left: str) -> None:
     assert asked == [new]
 
 
+@pytest.mark.parametrize("hours", [-25, 25, 24 * 20])
+def test_a_time_that_no_other_owner_has(table: Table, hours: int) -> None:
+    """A co-owner signs another time: no receipt states it, or is of a time at which nobody can check it.
+
+    The others could not open such a run's results, and a co-owner that checks no receipt could.
+    """
+    signed(table)
+    found, laboratory = enclave(table), table.homes["laboratory"]
+    for name in table.homes:
+        mine = owner(table, name)
+        given = mine.release(offered(found, mine.challenge()), table.platform.collateral(), NOW)
+        if name == "laboratory":
+            statement = decode(given.statement, ReleaseStatement, "release")
+            raw = encode(msgspec.structs.replace(statement, time=NOW + datetime.timedelta(hours=hours)))
+            given = Release(statement=raw, signature=laboratory.signing.sign("release/1", raw))
+        found.accept(encode(given))
+    for dataset in table.agreement.datasets:
+        for data in table.room.files(dataset):
+            found.add_file(dataset.id, data)
+    with pytest.raises(FreshnessError) as caught:
+        found.run()
+    first, last = sorted((NOW, NOW + datetime.timedelta(hours=hours)))
+    want = f"want times from {samples.NOW}, at most 24 hours apart, got {first} to {last}"
+    assert caught.value.message == f"release: {want}"
+
+
 # ---- which room, which run -----------------------------------------------------------------------------
 
 
