@@ -50,6 +50,8 @@ def events(
     """
     opened = Room(room)
     home = None if party is None else parties.home(homes, party)
+    if home is not None:
+        opened.require_same(home)
     signed: tuple[Agreement, ...]
     if agreement is not None:
         signed = (find_agreement(opened, agreement, home),)

@@ -62,7 +62,11 @@ def run(
     signed = opened.signed_agreement()
     agreement = check_signed(signed)
     opened.require_own(agreement)
-    local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
+    local = {}
+    for name in party or ():
+        home = parties.home(homes, name)
+        opened.require_same(home)
+        local[name] = Owner(home, signed, opened.stops(agreement))
     if image is None:
         if len(local) != 1:
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
@@ -131,6 +135,7 @@ def open_(
 ) -> None:
     """Check a run's receipt, and open the results sealed to you."""
     opened, home = Room(room), parties.home(homes, party)
+    opened.require_same(home)
     chosen = _choose_run(opened, run_id)
     file = opened.receipt(chosen)
     checked = check_receipt(file, own_record(home, file))
@@ -142,8 +147,14 @@ def open_(
     ]
     if not mine:
         raise PolicyError(f"run {chosen[:16]}: no result of it is sealed to {party}", code="recipient")
-    # The folder determines which run is the newest, so the opened run is stated.
-    values, texts = {}, [f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC"]
+    # The folder determines which run is the newest, so the opened run and its agreement are stated.
+    agreed = checked.agreement
+    first = (
+        f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC, agreement {agreed.hash[:16]}"
+    )
+    if home.current(agreed.room) != agreed.hash:
+        first += f" of {agreed.created:%Y-%m-%d}, which {party} replaced"
+    values, texts = {}, [first]
     for name in mine:
         sealed = opened.sealed_result(chosen, name)
         check_result(checked, sealed, name)
@@ -176,19 +187,22 @@ def receipt(
     The agreement in the folder is not trusted, because anyone who can write there could have replaced it.
     """
     opened, chosen = None, ""
+    home = parties.home(homes, party) if party is not None else None
     if room.is_file():
         file = decode(room_files.read(room, room_files.MAX_TEXT), ReceiptFile, str(room))
     else:
         opened = Room(room)
+        if home is not None:
+            opened.require_same(home)
         chosen = _choose_run(opened, run_id)
         file = opened.receipt(chosen)
     if agreement is None:
-        if party is None:
+        if home is None:
             raise UsageError(
                 "receipt: want to know which agreement it must be of, got no party and no agreement",
                 hint="--as PARTY, for its own record; --agreement HASH, where you are not a party",
             )
-        agreement = own_record(parties.home(homes, party), file)
+        agreement = own_record(home, file)
     checked = check_receipt(file, agreement)
     if opened is not None:
         check_place(checked, opened, chosen)
