@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from kluis.errors import UnavailableError
 
+LOCK_SECONDS = 2.0
 SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
 
@@ -67,6 +71,23 @@ def mark(path: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return [status.st_dev, status.st_ino, status.st_ctime_ns]
+
+
+def unlink_own(path: Path, its: list[int], lock: str) -> None:
+    """Remove the socket, unless the next platform has already created its own there.
+
+    A process that starts a platform holds the lock until the platform answers or ended, and then removes the
+    socket itself. So this does not wait for the lock for long: that process may wait for this one to end.
+    """
+    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as lock_file:
+        until = time.monotonic() + LOCK_SECONDS
+        while mark(path) == its and time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if mark(path) == its:
+                    path.unlink()
+                return
+            time.sleep(0.01)
 
 
 def prepare(places: Places, uid: int, gid: int) -> None:

@@ -184,6 +184,29 @@ def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
             os.close(child.pidfd)
 
 
+def test_a_process_that_its_guardian_does_not_trace() -> None:
+    """Another process with an enclave's pid is not taken for it, nor one whose guardian ended."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with (
+        subprocess.Popen(["/bin/sleep", "1000"]) as enclave,
+        subprocess.Popen(["/bin/sleep", "1"]) as guardian,
+    ):
+        child = children.Child(guardian.pid, reading, 0)
+        child.guardian, child.tracer, child.enclave = child.pidfd, guardian.pid, enclave.pid
+        try:
+            assert not child.is_guarded()
+            child.tracer = 0  # so that only the guardian's end counts
+            assert child.is_guarded()
+            guardian.kill()
+            guardian.wait()
+            assert not child.is_guarded()
+        finally:
+            enclave.kill()
+            child.close_words()
+            os.close(child.pidfd)
+
+
 def test_a_guardian_that_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that ended before its pidfd was opened has no child, and keeps no other enclave waiting."""
     reading, writing = os.pipe()
