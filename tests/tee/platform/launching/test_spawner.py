@@ -207,6 +207,22 @@ def test_a_process_that_its_guardian_does_not_trace() -> None:
             os.close(child.pidfd)
 
 
+def test_what_is_not_guarded_ends(spawning: spawner.Spawner) -> None:
+    """A process that its guardian does not trace gets no session, whatever it executes."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    child = children.Child(os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}), reading, 0)
+    child.guardian, child.tracer, child.enclave = child.pidfd, os.getpid(), child.pid
+    child.launcher = Path("/bin/sleep").resolve()
+    spawning.children["one"] = child
+    with pytest.raises(AuthenticityError, match="^the enclave is not its guardian's$"):
+        spawning._check({"id": "one"}, [])
+
+    ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    assert ended.si_status == signal.SIGKILL
+
+
 def test_a_guardian_that_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that ended before its pidfd was opened has no child, and keeps no other enclave waiting."""
     reading, writing = os.pipe()
