@@ -1,4 +1,4 @@
-"""A client of private inference whose request is within its limits: it does not take the service from others."""
+"""A client of private inference whose request is within its limits: others keep the service."""
 
 from __future__ import annotations
 
