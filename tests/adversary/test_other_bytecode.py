@@ -169,6 +169,24 @@ def test_another_interpreter_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
         assert ("NOT THE INSTALLED RUNTIME'S" in capsys.readouterr().out) is not installed
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LD_PRELOAD", "/k/site/fast/fast.so"),
+        ("LD_AUDIT", "/k/site/fast/fast.so"),
+        ("LD_LIBRARY_PATH", "/k/site/fast:/k/python/lib"),
+        ("OPENSSL_CONF", "/k/app/openssl.cnf"),
+        ("PYTHONHASHSEED", "0"),
+    ],
+)
+def test_no_variable_brings_machine_code(tmp_path: Path, name: str, value: str) -> None:
+    """The loader's variables would run a library in the place of the interpreter's: no such image is read."""
+    environment = {"LD_LIBRARY_PATH": "/k/python/lib", name: value}
+    (tmp_path / "it.kluis").write_bytes(samples.image(signer=samples.key(), env=environment))
+    with pytest.raises(FormatError, match=rf"manifest\.env\.{name}: want a variable of the application's"):
+        measure.measure(tmp_path / "it.kluis")
+
+
 def test_a_new_package_hides_no_file_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A list of changes names each folder of libraries in which a file changed, of whatever version."""
     before, after = tmp_path / "1.kluis", tmp_path / "2.kluis"

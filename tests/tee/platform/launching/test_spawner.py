@@ -215,7 +215,7 @@ def test_what_is_not_guarded_ends(spawning: spawner.Spawner) -> None:
     child.guardian, child.tracer, child.enclave = child.pidfd, os.getpid(), child.pid
     child.launcher = Path("/bin/sleep").resolve()
     spawning.children["one"] = child
-    with pytest.raises(AuthenticityError, match="^the enclave is not its guardian's$"):
+    with pytest.raises(AuthenticityError, match=r"^the enclave is not its guardian's$"):
         spawning._check({"id": "one"}, [])
 
     ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -61,12 +61,17 @@ class Change:
             return f"{self.what}: removed{_value(self)}"
         if self.kind in ("file", "bytecode"):
             return f"{self.what}: changed"
-        return f"{self.what} {self.before} -> {self.after}"
+        return f"{self.what} {_shown(self.before)} -> {_shown(self.after)}"
 
 
 def _value(change: Change) -> str:
     value = change.after if change.before is None else change.before
-    return "" if change.kind in ("file", "bytecode") or not value else f" {value}"
+    return "" if change.kind in ("file", "bytecode") or not value else f" {_shown(value)}"
+
+
+def _shown(value: str) -> str:
+    """On one line, whatever it is: a value with line ends would look like other changes."""
+    return value if value.isprintable() else json.dumps(value)
 
 
 def diff(a: Path, b: Path) -> list[Change]:
