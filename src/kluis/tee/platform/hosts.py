@@ -54,9 +54,9 @@ class Host:
         with contextlib.suppress(OSError, ValueError):
             while True:
                 data, descriptors, _, _ = socket.recv_fds(self._connection, MAX_REQUEST, MOST_DESCRIPTORS)
-                if not data:
-                    return
                 try:
+                    if not data:  # an empty message, with descriptors or none, or the end
+                        return
                     self._one(_parse(data), descriptors)
                 finally:
                     for fd in descriptors:
