@@ -40,11 +40,11 @@ class Engine:
         _check_name(name, EMBEDDINGS)
         return await run(self._places, self._embedder.embed, texts)
 
-    def chat(self, name: str, request: ChatRequest) -> Reply:
-        """Begin an answer."""
+    async def chat(self, name: str, request: ChatRequest) -> Reply:
+        """Begin an answer: a long conversation takes a second to become tokens."""
         _check_name(name, CHAT)
         request.check()
-        return Reply(self._chatter, request, self._places)
+        return await run(self._places, Reply, self._chatter, request, self._places)
 
 
 class Embedder:
