@@ -159,6 +159,28 @@ def test_machine_code_in_the_place_of_a_source_is_named(
     assert f"IN THE PLACE OF A SOURCE:\n  {layer}/{path}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("layer", "path"),
+    [
+        ("site", "app.py"),
+        ("site", "app/__init__.py"),
+        ("kluis", "app.py"),
+        ("app", "app/__init__.py"),
+        ("python", "lib/python3.11/app.py"),
+    ],
+)
+def test_another_source_in_the_place_of_a_source_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layer: str, path: str
+) -> None:
+    """The application that a reader finds in its layer is not the one that runs."""
+    it, own = tmp_path / "it.kluis", {"kluis/__init__.py": b""} if layer == "kluis" else {}
+    contents = samples.contents(**{layer: {**own, path: HIDDEN}})
+    it.write_bytes(samples.image(contents, signer=samples.key()))
+    assert measure.measure(it).in_place == (f"{layer}/{path}",)
+    assert run(["measure", str(it)]) == 0
+    assert f"{layer}/{path}: another source, which is imported" in capsys.readouterr().out
+
+
 def test_another_interpreter_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An image's interpreter may run anything; the installed runtime's is known by its digest."""
     own = tmp_path / "own.kluis"
