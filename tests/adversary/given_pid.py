@@ -67,7 +67,7 @@ def starting(spawner: int) -> int:
 
 
 def speak(end: socket.socket, challenge: bytes) -> str:
-    """Do the handshake and get a quote; what came of it."""
+    """Do the handshake and get a quote; return the result."""
     offer = channel.Offer()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as named:
         named.bind(channel.proof_name(offer.hello, challenge))

@@ -1,4 +1,4 @@
-"""Root ends an enclave that starts, and gives its pid to a process of its own: that one gets no session."""
+"""Root ends an enclave that starts, and gives its pid to another process: that one gets no session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 300
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
 def test_another_process_with_the_enclaves_pid(platform: Platform, victim_image: Path) -> None:
-    """The pid alone is no proof: the platform asks again whether it is the guarded process."""
+    """A pid is no proof: the platform checks again that it is the guarded process's."""
     spawner = attacks.spawner_of(platform.status()["pid"])
     line = [sys.executable, "-m", "tests.adversary.given_pid", str(spawner)]
     with subprocess.Popen(

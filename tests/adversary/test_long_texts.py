@@ -30,8 +30,8 @@ class Weights:
 # With the memory of a large enclave.
 EMBED = """
 embedder = inference.Embedder(Weights())
-alone, both = embedder.embed(["ab"])[0], embedder.embed(["ab", "abc"])[0]
-assert abs(alone[0] - both[0]).max() < 1e-5
+one, both = embedder.embed(["ab"])[0], embedder.embed(["ab", "abc"])[0]
+assert abs(one[0] - both[0]).max() < 1e-5
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 try:
     embedder.embed(["a" * 900_000, *["b"] * 255])

@@ -185,7 +185,7 @@ def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
 
 
 def test_a_process_that_its_guardian_does_not_trace() -> None:
-    """Another process with an enclave's pid is not taken for it, nor one whose guardian ended."""
+    """Another process with an enclave's pid does not count as guarded, nor one whose guardian ended."""
     reading, writing = os.pipe()
     os.close(writing)
     with (

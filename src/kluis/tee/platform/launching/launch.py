@@ -270,7 +270,7 @@ class Launcher:
             with self._lock:
                 gone.set()
                 self.running.pop(name, None)
-            with contextlib.suppress(OSError):  # the session is the enclave's, whoever else has its end
+            with contextlib.suppress(OSError):  # others may have its end of the session, too
                 pairs[-1][0].shutdown(socket.SHUT_RDWR)
             ended(status, words)
 

@@ -5,7 +5,7 @@ separate mount namespace, whose tmpfs contains the measured layers; enclaves get
 platform ends, it ends every enclave and itself.
 
 Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``check`` the program
-that an enclave executes, ``kill``, and ``free``, which asks whether an ended enclave's scratch is. Reports
+that an enclave executes, ``kill``, and ``free``: whether an ended enclave's scratch is free. Reports
 use the same socket: the answer to each order, and ``exited`` for each enclave that ended. It uses only the
 standard library.
 """
@@ -287,7 +287,7 @@ class Spawner:
 
         The kernel may be configured to execute another program (binfmt_misc), or root may have mounted one
         over the launcher. The guardian lets the enclave execute only one program, so it cannot have executed
-        another before. Root may also have ended it, and started a process of its own with its pid.
+        another before. Root may also have ended it, and given its pid to another process.
         """
         child = self.children[order["id"]]
         if child.guarded and not child.is_guarded():
