@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -13,12 +14,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kluis.errors import AuthenticityError, PolicyError
+from kluis.errors import AuthenticityError, PolicyError, UnavailableError
 from kluis.tee import image, places
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import daemon, hosts, start
@@ -267,3 +269,35 @@ def test_descriptors_of_all_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     connections = daemon.MOST_CONNECTIONS + daemon.MOST_OPERATORS
     launching = 16  # sockets, documents, layers and scratch of one launch
     assert files > connections * (2 + hosts.MOST_DESCRIPTORS) + LaunchPolicy().max_enclaves * launching
+
+
+def test_an_operator_waits_where_others_connect(tmp_path: Path) -> None:
+    """A platform whose queue is full of users' connections is there all the same."""
+    place = places.Places(False, tmp_path, tmp_path)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        listener.bind(str(place.socket))
+        listener.listen(0)
+        first = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        first.connect(str(place.socket))
+        second = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        second.setblocking(False)
+        with pytest.raises(BlockingIOError):  # the queue is full
+            second.connect(str(place.socket))
+        asked = stack.enter_context(ThreadPoolExecutor(1)).submit(start.answers, place)
+        for _ in range(2):
+            end = stack.enter_context(listener.accept()[0])
+            end.send(b'{"pid": 1}')
+
+        assert asked.result(SECONDS)
+
+
+def test_no_second_platform_with_one_state(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform that does not answer in time has its state: another would count for itself."""
+    before = platform.status()
+    monkeypatch.setattr(places, "ENDING_SECONDS", 0.1)
+    monkeypatch.setattr(start, "answers", lambda _: False)
+    with pytest.raises(UnavailableError, match=r"^platform: runs already, and does not answer\n"):
+        start.start()
+
+    assert platform.status()["pid"] == before["pid"]
