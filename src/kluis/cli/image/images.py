@@ -157,7 +157,7 @@ def measure_(
         *((f"source of {kind}", _source(each)) for kind, each in measured.sources.items()),
         ("native objects", _native(len(measured.native_objects))),
         *(
-            ("IN A SOURCE'S PLACE", f"{each}: machine code, which is imported")
+            ("IN A SOURCE'S PLACE", f"{each}: {_kind(each)}, which is imported")
             for each in measured.in_place[:SHOWN]
         ),
         ("interface", manifest.interface),
@@ -165,6 +165,10 @@ def measure_(
         *((f"layer {layer.name}", layer.digest.hex()) for layer in measured.layers),
     ]
     render.out(measured.document(), render.table(rows))
+
+
+def _kind(path: str) -> str:
+    return "another source" if path.endswith(".py") else "machine code"
 
 
 def _source(source: composition.Source) -> str:
@@ -203,7 +207,7 @@ def _lines(changed: list[changes.Change]) -> list[str]:
         ("file", "files"),
         ("hidden", "BYTECODE THAT ITS SOURCE DOES NOT COMPILE TO"),
         ("uncompared", "bytecode that was not compared with its source"),
-        ("in_place", "MACHINE CODE THAT IS IMPORTED IN THE PLACE OF A SOURCE"),
+        ("in_place", "IMPORTED IN THE PLACE OF A SOURCE"),
         ("native", "native objects: machine code, not compared with any source"),
         ("bytecode", "bytecode whose source did not change"),
         ("signature", "signature (not measured)"),

@@ -25,8 +25,8 @@ class Measured:
         installed_interpreter: whether its interpreter and libraries, which are machine code, are those of the
             installed runtime.
         native_objects: files of the app layer that are machine code, which is not compared with a source.
-        in_place: machine code of other layers that is imported in the place of a module whose source is in
-            the image, as ``layer/path``.
+        in_place: machine code of other layers, and sources, that are imported in the place of a module whose
+            source is in the image, too, as ``layer/path``.
         sources: how much source the image contains, by origin.
     """
 

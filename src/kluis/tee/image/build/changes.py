@@ -40,9 +40,9 @@ class Change:
         kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but the
             last change the measurement. ``hidden``: bytecode in the second image that does not match its
             source; ``uncompared``: bytecode that this version of Python cannot check; ``native``: the number
-            of machine code files in its app layer, if any; ``in_place``: machine code in another layer that
-            is imported in the place of a module whose source is in the image. The last three do not change
-            the measurement.
+            of machine code files in its app layer, if any; ``in_place``: machine code in another layer, or
+            a source, that is imported in the place of a module whose source is in the image, too. The last
+            three do not change the measurement.
         what: the setting, the line of the interface, or the file's path in the image.
         before: its value in the first image, or None if it is new; likewise ``after``.
     """
@@ -61,12 +61,17 @@ class Change:
             return f"{self.what}: removed{_value(self)}"
         if self.kind in ("file", "bytecode"):
             return f"{self.what}: changed"
-        return f"{self.what} {self.before} -> {self.after}"
+        return f"{self.what} {_shown(self.before)} -> {_shown(self.after)}"
 
 
 def _value(change: Change) -> str:
     value = change.after if change.before is None else change.before
-    return "" if change.kind in ("file", "bytecode") or not value else f" {value}"
+    return "" if change.kind in ("file", "bytecode") or not value else f" {_shown(value)}"
+
+
+def _shown(value: str) -> str:
+    """On one line, whatever it is: a value with line ends would look like other changes."""
+    return value if value.isprintable() else json.dumps(value)
 
 
 def diff(a: Path, b: Path) -> list[Change]:
