@@ -8,8 +8,6 @@ import shutil
 import subprocess
 from typing import Annotated, Any
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.cloud import places
 from kluis.cli.cloud.places import State
@@ -29,11 +27,6 @@ SETTINGS = {
     "AZURE_CORE_SURVEY_MESSAGE": "no",
     "AZURE_EXTENSION_USE_DYNAMIC_INSTALL": "no",
 }
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("az", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(az)
 
 
 def az(

@@ -6,8 +6,6 @@ import signal
 import time
 from typing import Annotated, Any
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.cloud import health, places
 from kluis.cli.cloud.places import State
@@ -19,14 +17,6 @@ from kluis.serve.cloud.folder import Folder
 LOOK_SECONDS = 0.02
 # The services finish requests for at most 30 seconds.
 STOP_SECONDS = 120.0
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    app.command("wait")(wait)
-    app.command("status")(status)
-    app.command("logs")(logs)
-    app.command("down")(down)
 
 
 def wait(

@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis import installing
 from kluis.cli import completion, render, tls
 from kluis.cli.evidence import files
@@ -27,14 +25,6 @@ from kluis.formats.sgx.quote import NO_HARDWARE, USER_DATA
 
 _SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (fetch, join, show):
-        group.command(None if command is not join else "bundle")(command)
-    app.add_typer(group, name="collateral", help="Fetch, bundle and show the vendors' collateral.")
 
 
 def fetch(
@@ -91,7 +81,7 @@ def fetch(
     _give(fetched, output, when)
 
 
-def join(
+def bundle_(
     parts: Annotated[
         list[str], argument("Files; if a file's role is not clear from its content, name it: ROLE=FILE.")
     ],
@@ -256,3 +246,6 @@ def _folder() -> Path:
 
 def _time(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")
+
+
+COMMANDS = (fetch, bundle_, show)

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.evidence import inspect_text as text
 from kluis.cli.evidence import tsm_folder
@@ -28,11 +26,6 @@ from kluis.views import fields, recognised
 STDIN: Final = "-"
 _BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
 _CLOSING: Final = "\n\nnothing above is verified: {} checks it"
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command()(inspect)
 
 
 def inspect(

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from kluis import installing
 from kluis.cli import render
 from kluis.cli.evidence import cases as appraised
@@ -36,14 +34,6 @@ _CASE = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted"
 # The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and whose
 # brackets contain no comparison.
 _APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|\Z))")
-
-
-def register(group: typer.Typer) -> None:
-    """Mount the commands below ``kluis policy``."""
-    group.command("check")(appraised.check)
-    group.command("lint")(lint)
-    group.command("eval")(evaluate)
-    group.command("test")(run_cases)
 
 
 def lint(policy: PolicyFile) -> None:
@@ -86,7 +76,7 @@ def _never(policy: Policy) -> Iterator[Warned]:
         yield Warned(Place(1, 1), "no rule permits: every attestation is denied")
 
 
-def evaluate(
+def eval_(
     policy: PolicyFile,
     claims: Annotated[Path, option("The service's claims: a JSON object of names and values.", "FILE")],
     custom: Annotated[
@@ -120,10 +110,10 @@ def evaluate(
     return 0 if outcome.permitted else PolicyError.exit_code
 
 
-def run_cases(
+def test_(
     policy: PolicyFile,
     cases: Annotated[Path, argument("TOML with a [[case]] for each test, or a folder of such files.")],
-    now: Now = None,
+    now: Now = None,  # noqa: PT028 - of a command, and not of a test
 ) -> int:
     """Run a policy over test cases, and check each result.
 
@@ -252,3 +242,6 @@ def _point_at(error: KluisError, text: str) -> KluisError:
             f"line {place.line}:\n  {line[start : start + 78]}\n  {' ' * (place.column - 1 - start)}^"
         )
     return error
+
+
+COMMANDS = (appraised.check, lint, eval_, test_)

@@ -13,8 +13,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
-import typer
-
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, roots, text
 from kluis.cli.parameters import Now, argument, option
@@ -62,12 +60,6 @@ CollateralFiles = Annotated[
     option("Collateral: a bundle, or the vendor's files; may be repeated.", "FILE", "--collateral"),
 ]
 EventLog = Annotated[Path | None, option("The event log behind the quoted registers.", "FILE", "--event-log")]
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    for command in (verify, appraise):
-        app.command()(command)
 
 
 def verify(

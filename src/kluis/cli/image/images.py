@@ -25,15 +25,6 @@ _Out = Annotated[Path | None, option("Where to write it.", "FILE", "-o", "--outp
 _Key = Annotated[Path | None, option("The author's RSA-3072 key (PEM).", "PEM", "--key")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    app.command("build")(build)
-    app.command("rebuild")(rebuild_)
-    app.command("measure")(measure_)
-    app.command("diff")(diff)
-    app.command("sign")(sign)
-
-
 def build(
     directory: Annotated[Path, argument("Holds app.py, or a kluis.toml.", "DIR")],
     out: Annotated[Path, option("The image to write.", "FILE", "-o", "--output")],

@@ -13,11 +13,6 @@ from kluis.tee.doctor import Finding, Part, State, examine
 UNAVAILABLE = 7
 
 
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("doctor")(doctor)
-
-
 def doctor(
     boot_seconds: Annotated[
         int,

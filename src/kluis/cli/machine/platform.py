@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
-
 from kluis import files
 from kluis.cli import render
 from kluis.cli.parameters import Output, argument, flag, option
@@ -20,14 +18,6 @@ from kluis.tee.platform.client import Platform
 CPUSVN: Final = re.compile("[0-9a-fA-F]{32}")
 BEHIND: Final = ("OutOfDate", "Revoked")
 NONE: Final = "none"
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    platform = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (start, stop, root, collateral, status, reseal, recover, revoke, certify, enroll):
-        platform.command()(command)
-    app.add_typer(platform, name="platform", help="Manage this machine's platform, the local root of trust.")
 
 
 def start(
@@ -212,3 +202,6 @@ def _words(value: object) -> str:
             return "yes" if value else "no"
         case _:
             return str(value)
+
+
+COMMANDS = (start, stop, root, collateral, status, reseal, recover, revoke, certify, enroll)

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis import files
 from kluis.cli import render
 from kluis.cli.machine import unit_files
@@ -19,13 +17,6 @@ from kluis.tee.platform.start import USER
 
 FOLDER: Final = "etc/systemd/system"
 MOST_BYTES: Final = 1 << 16
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    group.command()(install)
-    app.add_typer(group, name="units", help="Write units of systemd for the platform and the services.")
 
 
 def install(
@@ -116,3 +107,6 @@ def _exists(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+COMMANDS = (install,)

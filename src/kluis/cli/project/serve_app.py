@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
-
 from kluis import appraisal
 from kluis.cli import render
 from kluis.cli.image import protections
@@ -33,11 +31,6 @@ LOOK_SECONDS: Final = 1.0
 # As many ends of enclaves, in this time, are not accidental.
 MOST_FAULTS: Final = 5
 FAULT_SECONDS: Final = 300.0
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("serve-app")(serve_app)
 
 
 def serve_app(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
-import typer
-
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Dataset, Role
 from kluis.cleanroom.agreement.documents import as_json, hash_of
@@ -25,21 +23,6 @@ from kluis.errors import PolicyError, UsageError, unknown
 from kluis.tee.image.build import recompiled
 from kluis.tee.measure import image as measure
 from kluis.tee.platform.client import Platform
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    room = typer.Typer(
-        help="Compute on the data of several owners in a clean room.",
-        rich_markup_mode=None,
-        no_args_is_help=True,
-    )
-    for command in (init, seal, propose):
-        room.command(command.__name__)(command)
-    room_sign.register(room)
-    room_run.register(room)
-    room_events.register(room)
-    app.add_typer(room, name="room")
 
 
 def init(
@@ -211,3 +194,6 @@ def propose(
     opened.add_signature(signature)
     render.out({"agreement": agreement.hash, **as_json(agreement)}, explain(agreement, trust))
     record(opened, home, "agreement.proposed", agreement.hash)
+
+
+COMMANDS = (init, seal, propose, *room_sign.COMMANDS, *room_run.COMMANDS, room_events.events)

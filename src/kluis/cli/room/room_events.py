@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis.cleanroom.agreement.agreement import Agreement
 from kluis.cleanroom.agreement.documents import as_json
 from kluis.cleanroom.records import events as log
@@ -25,11 +23,6 @@ _COLUMNS: Final = 80
 _MOST_NAME: Final = 16
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _HEAD: Final = ("", "time (UTC)", "who", "what", "to what")
-
-
-def register(room: typer.Typer) -> None:
-    """Add the command to ``kluis room``."""
-    room.command("events")(events)
 
 
 def events(

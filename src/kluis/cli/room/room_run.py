@@ -6,8 +6,6 @@ import contextlib
 from pathlib import Path
 from typing import Annotated, cast
 
-import typer
-
 from kluis import files
 from kluis.cleanroom.agreement.agreement import check_signed
 from kluis.cleanroom.agreement.documents import as_json, decode
@@ -29,12 +27,6 @@ from kluis.host import load
 from kluis.tee.platform.client import Platform
 
 _Run = Annotated[str | None, option("Which run. [default: the newest]", "RUN", "--run")]
-
-
-def register(room: typer.Typer) -> None:
-    """Add this module's commands to ``kluis room``."""
-    for command in (run, open_, receipt):
-        room.command(command.__name__.rstrip("_"))(command)
 
 
 def run(
@@ -227,3 +219,6 @@ def _choose_run(room: Room, run_id: str | None) -> str:
             f"run {run_id}: want the name of one of {len(runs)} runs, got {len(matching)} that begin so"
         )
     return matching[0]
+
+
+COMMANDS = (run, open_, receipt)

@@ -29,12 +29,6 @@ _Hash = Annotated[
 ]
 
 
-def register(room: typer.Typer) -> None:
-    """Add this module's commands to ``kluis room``."""
-    for command in (fingerprint_, show, approve):
-        room.command(command.__name__.rstrip("_"))(command)
-
-
 def fingerprint_(party: parties.As, homes: parties.Homes = None) -> None:
     """Print the fingerprint of your keys, for others to confirm.
 
@@ -194,3 +188,6 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         },
         "\n".join(lines),
     )
+
+
+COMMANDS = (fingerprint_, show, approve)

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.parameters import Output, argument, flag, option
 from kluis.cli.vm.attesting import attest
@@ -19,13 +17,6 @@ from kluis.errors import UsageError
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
 Name = Annotated[str, argument("The machine's name.", "NAME")]
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    for command in (start, show, attest, root, console, stop):
-        app.command()(command)
-    app.command("list")(list_)
 
 
 def start(
@@ -131,3 +122,6 @@ def _show(shown: dict[str, Any]) -> None:
         for name, value in shown.items()
     ]
     render.out(shown, render.table([(name, value or "nothing") for name, value in rows]))
+
+
+COMMANDS = (start, show, attest, root, console, stop, list_)
