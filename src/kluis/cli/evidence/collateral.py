@@ -21,6 +21,7 @@ from kluis.collateral.marks import format_times, is_older
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats.encoding import jcs
+from kluis.formats.encoding.brief import instant
 from kluis.formats.sgx.quote import NO_HARDWARE, USER_DATA
 
 _SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})
@@ -202,8 +203,8 @@ def _describe_lines(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, o
         (
             line.part,
             line.issuer,
-            _time(line.issued),
-            _time(line.until),
+            instant(line.issued),
+            instant(line.until),
             "" if line.evaluation is None else str(line.evaluation),
             _age(line, now),
             line.about,
@@ -212,13 +213,13 @@ def _describe_lines(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, o
     ]
     value: dict[str, object] = {
         "verified": False,
-        "valid_until": _time(min(line.until for line in lines)) if lines else None,
+        "valid_until": instant(min(line.until for line in lines)) if lines else None,
         "parts": [
             {
                 "part": line.part,
                 "issuer": line.issuer,
-                "issued": _time(line.issued),
-                "valid_until": _time(line.until),
+                "issued": instant(line.issued),
+                "valid_until": instant(line.until),
                 "evaluation": line.evaluation,
                 "age_seconds": int((now - line.issued).total_seconds()),
                 "about": line.about,
@@ -242,10 +243,6 @@ def _age(line: Line, now: datetime) -> str:
 def _folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "kluis" / "collateral"
-
-
-def _time(when: datetime) -> str:
-    return when.isoformat().replace("+00:00", "Z")
 
 
 COMMANDS = (fetch, bundle_, show)
