@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from kluis.cleanroom.agreement.agreement import Agreement
+from kluis.cli import render
 from kluis.cli.demo.attempt import Attempt
+from kluis.errors import InternalError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.levels import MEANINGS
 
@@ -30,6 +34,37 @@ trusts its owner. On confidential hardware (SGX, TDX, SEV-SNP, Nitro), the proce
 evidence, and root cannot read the memory. The code, the agreement, the checks and the commands are the \
 same. None of this makes a result true or a model good. Nor does it make an analysis harmless if the owners \
 should not have agreed to it."""
+
+
+def say(text: str) -> None:
+    """Print text at once; nothing with ``--json``."""
+    if not render.wants_json():
+        print(text, flush=True)
+
+
+def print_each(made: Iterable[Attempt], *, limit: bool = False) -> Iterator[Attempt]:
+    """Print each attempt as it ends, and yield it."""
+    for each in made:
+        say(attempt(each, limit=limit))
+        yield each
+
+
+def conclude(facts: dict[str, Any], began: float) -> None:
+    """Print the end of a demo.
+
+    Args:
+        facts: what ``--json`` prints, with its attempts.
+        began: when it began, monotonic seconds.
+
+    Raises:
+        InternalError: an attack succeeded that must not.
+    """
+    facts["seconds"] = round(time.monotonic() - began, 1)
+    if render.wants_json():
+        render.out(facts, "")
+    say(f"\n{facts['seconds']} seconds; nothing was left behind")
+    if worked := [each["tried"] for each in facts.get("attempts", ()) if each["refused"] is False]:
+        raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
 
 
 def paragraph(text: str) -> str:

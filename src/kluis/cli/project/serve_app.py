@@ -66,7 +66,7 @@ def serve_app(
             url = f"https://{Address(*listener.getsockname()[:2])}"
             render.out(*_describe_served(served, url, policy_out, allowed))
             _watch(served, requests)
-            _note("kluis: draining")
+            render.report("kluis: draining")
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def _metrics(served: ServedApplication, address: str | None) -> Iterator[None]:
     from kluis.serve.observing import observing  # the extra services
 
     with observing.metrics(address, lambda: (served.fleet,)) as url:
-        _note(f"kluis: metrics at {url}")
+        render.report(f"kluis: metrics at {url}")
         yield
 
 
@@ -168,7 +168,7 @@ def _watch(served: ServedApplication, requests: Asked) -> None:
             _replace(served)
         for fault in served.fleet.mend():
             recent.append(time.monotonic())
-            _note(f"kluis: an enclave ended and was restarted: {fault.message}")
+            render.report(f"kluis: an enclave ended and was restarted: {fault.message}")
             if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:
                 raise fault
 
@@ -177,15 +177,8 @@ def _replace(served: ServedApplication) -> None:
     try:
         served.replace()
     except KluisError as error:
-        _note("kluis: not replaced: the enclaves that run continue")
-        with contextlib.suppress(OSError):
-            render.error(error)
+        render.report("kluis: not replaced: the enclaves that run continue")
+        render.report_error(error)
         return
     pids, image_id = " ".join(map(str, served.pids)), served.application.image_id.hex()
-    _note(f"kluis: every enclave was replaced by image {image_id}; enclaves now: {pids}")
-
-
-def _note(text: str) -> None:
-    """Print a message; a full disk or a closed pipe ends no service."""
-    with contextlib.suppress(OSError):
-        render.note(text)
+    render.report(f"kluis: every enclave was replaced by image {image_id}; enclaves now: {pids}")
