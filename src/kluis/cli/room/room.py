@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
+from kluis import files
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Dataset, Role
 from kluis.cleanroom.agreement.documents import as_json, hash_of
@@ -89,7 +90,8 @@ def seal(
 
     opened, home = Room(room), parties.home(homes, party)
     datasets.check_name(dataset, "--dataset")
-    table = datasets.read_plain(room_files.read(file), str(file))
+    with files.named(file) as data:
+        table = datasets.read_plain(data.read(), str(file))
     agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()
@@ -163,7 +165,7 @@ def propose(
         measured.image_id.hex(), measured.mrsigner.hex(), measured.image.manifest.product_id
     )
     roots = (
-        [room_files.read(path, room_files.MAX_TEXT) for path in root]
+        [files.read_named(path, room_files.MAX_TEXT) for path in root]
         if root
         else [Platform.connect().root_pem()]
     )

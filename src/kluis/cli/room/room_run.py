@@ -169,7 +169,7 @@ def receipt(
     """
     opened, chosen = None, ""
     if room.is_file():
-        file = decode(room_files.read(room, room_files.MAX_TEXT), ReceiptFile, str(room))
+        file = decode(files.read_named(room, room_files.MAX_TEXT), ReceiptFile, str(room))
     else:
         opened = Room(room)
         chosen = _choose_run(opened, run_id)
