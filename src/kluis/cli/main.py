@@ -96,9 +96,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Run this machine and the services": {
         "platform": Entry(
-            "machine.platform",
-            "enclave",
-            "Manage this machine's platform, the local root of trust.",
+            "machine.platform", "enclave", "Manage this machine's platform, the local root of trust."
         ),
         "vm": Entry("vm.app", "enclave", "Run confidential virtual machines, and build their guest."),
         "console": Entry("console", "console", "Show this machine, evidence and rooms in a browser."),
@@ -197,11 +195,7 @@ class _Rooms(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Rooms,
-    name="kluis",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
+    cls=_Rooms, name="kluis", rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True
 )
 
 

@@ -86,7 +86,7 @@ class Marks:
         folder.write(
             self.path(kind, key, document),
             jcs.dumps(
-                {"version": 1, "issued": instant(highest.issued), "evaluation": highest.evaluation or 0},
+                {"version": 1, "issued": instant(highest.issued), "evaluation": highest.evaluation or 0}
             ),
         )
 

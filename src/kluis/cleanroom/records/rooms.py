@@ -26,14 +26,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from kluis.cleanroom.agreement import shown
-from kluis.cleanroom.agreement.agreement import (
-    Agreement,
-    Dataset,
-    Party,
-    Signature,
-    SignedAgreement,
-    Text,
-)
+from kluis.cleanroom.agreement.agreement import Agreement, Dataset, Party, Signature, SignedAgreement, Text
 from kluis.cleanroom.agreement.documents import MAX_BYTES, Document, decode, encode
 from kluis.cleanroom.agreement.exchange import SignatureBytes, SignedStop
 from kluis.cleanroom.agreement.keys import check_signature
@@ -41,14 +34,7 @@ from kluis.cleanroom.agreement.terms import ColumnName, Hex32, Identifier
 from kluis.cleanroom.receipts.receipt import ReceiptFile
 from kluis.cleanroom.records.folder import Folder
 from kluis.cleanroom.records.home import Home
-from kluis.errors import (
-    AuthenticityError,
-    FormatError,
-    KluisError,
-    PolicyError,
-    UnavailableError,
-    UsageError,
-)
+from kluis.errors import AuthenticityError, FormatError, KluisError, PolicyError, UnavailableError, UsageError
 
 T = TypeVar("T", bound=Document)
 DATASET = "dataset/1"

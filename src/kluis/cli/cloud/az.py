@@ -30,8 +30,7 @@ SETTINGS = {
 
 
 def az(
-    words: Annotated[list[str], argument("What az is called with.", "ARGUMENT...")],
-    state: State = None,
+    words: Annotated[list[str], argument("What az is called with.", "ARGUMENT...")], state: State = None
 ) -> None:
     """Run Azure's command line against the local cloud.
 

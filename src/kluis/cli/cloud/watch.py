@@ -20,8 +20,7 @@ STOP_SECONDS = 120.0
 
 
 def wait(
-    timeout: Annotated[float, option("The longest time to wait.", "SECONDS")] = 600.0,
-    state: State = None,
+    timeout: Annotated[float, option("The longest time to wait.", "SECONDS")] = 600.0, state: State = None
 ) -> None:
     """Wait until every service of the local cloud serves.
 

@@ -170,9 +170,7 @@ def _read(stage: Stage, about: dict[str, Any], facts: dict[str, Any]) -> None:
     if machine is None:
         raise InternalError("demo: want claims of a machine, got none")
     stage.policy = draft(
-        verified,
-        runtime_data=stage.first.runtime_data,
-        launch_configuration=stage.first.launch_configuration,
+        verified, runtime_data=stage.first.runtime_data, launch_configuration=stage.first.launch_configuration
     )
     stage.measurement = machine.claims.measurement.value
     stage.judge(stage.first)

@@ -45,9 +45,7 @@ _WORDS: Final = {str: "text", dict: "a table", bool: "true or false", int: "an i
 MOST_CASES: Final = 1000
 
 
-def check(
-    policy: Annotated[Path, argument("The policy (TOML), or - for stdin.")],
-) -> None:
+def check(policy: Annotated[Path, argument("The policy (TOML), or - for stdin.")]) -> None:
     """Check that a policy of kluis appraise loads.
 
     Prints what it accepts that a reader should know.
@@ -63,10 +61,7 @@ def check(
         "of": ", ".join(sorted(read.tees)),
         "roots": ", ".join(read.emulated_roots) or "the vendors' and those of the trust store",
     }
-    lines = [
-        render.table(list(shown.items())),
-        *(f"note  {note}" for note in notes),
-    ]
+    lines = [render.table(list(shown.items())), *(f"note  {note}" for note in notes)]
     render.out(
         {
             "protection": sorted(read.protection),

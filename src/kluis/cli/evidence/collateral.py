@@ -119,10 +119,7 @@ def _endorsing(name: str) -> bytes:
     return data
 
 
-def show(
-    file: Annotated[Path, argument("A bundle.")],
-    now: Now = None,
-) -> None:
+def show(file: Annotated[Path, argument("A bundle.")], now: Now = None) -> None:
     """Print the parts of a bundle, unverified.
 
     A line has the part's signer and its validity.

@@ -178,10 +178,7 @@ def diff(
     changed = changes.diff(before, after)
     measured = [change for change in changed if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
-    value = {
-        "same_measurement": not measured,
-        "changes": [_document(change) for change in changed],
-    }
+    value = {"same_measurement": not measured, "changes": [_document(change) for change in changed]}
     render.out(value, "\n".join([verdict, *_lines(changed)]))
 
 

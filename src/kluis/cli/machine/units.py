@@ -96,8 +96,7 @@ def _check(path: Path) -> None:
         return
     if not files.read(path, MOST_BYTES).startswith(unit_files.MARK.encode()):
         raise UsageError(
-            f"{path}: want a unit that kluis units wrote, got another",
-            hint=f"mv {path} {path}.old",
+            f"{path}: want a unit that kluis units wrote, got another", hint=f"mv {path} {path}.old"
         )
 
 

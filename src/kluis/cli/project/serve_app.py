@@ -131,10 +131,7 @@ def _describe_served(
         ("image_id", application.image_id.hex()),
         ("level", level),
         ("enclaves", " ".join(map(str, served.pids))),
-        (
-            "policy",
-            str(policy or policy_command(application.path, set(served.levels), missing)),
-        ),
+        ("policy", str(policy or policy_command(application.path, set(served.levels), missing))),
         ("client", f'httpx.Client(transport=kluis.host.attested.transport("{policy or "policy.toml"}"))'),
     ]
     return value, render.table(rows)

@@ -92,10 +92,7 @@ def run(
                 each.begin(run_id)
 
         enclave = after.enter_context(
-            load(
-                image,
-                insecure_allow_missing=protections.parse_protections(insecure_allow_missing),
-            )
+            load(image, insecure_allow_missing=protections.parse_protections(insecure_allow_missing))
         )
         ended = conduct.conduct(
             cast("conduct.Enclave", enclave), opened, {**local_owners, **remote_owners}, collateral, announce

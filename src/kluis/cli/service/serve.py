@@ -158,7 +158,7 @@ def serve(
             {
                 "attestation": serve_settings.attestation(
                     root, collateral, policy_signer, tpm_issuer, token_seconds, insecure_accept_unprotected
-                ),
+                )
             },
         ),
         authorities=serve_settings.authorities(authority, insecure_authority),

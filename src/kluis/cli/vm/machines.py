@@ -80,9 +80,7 @@ def show(name: Name) -> None:
     _show(kept.show(name))
 
 
-def root(
-    output: Output = None,
-) -> None:
+def root(output: Output = None) -> None:
     """Print the root of this user's emulated processor.
 
     A relying party trusts it with kluis trust add, or by naming its file.
