@@ -93,6 +93,18 @@ def test_every_test_that_is_named_exists(page: object) -> None:
             assert f"def {name}(" in (TESTS / path).read_text(), f"{path}::{name}"
 
 
+def test_the_architecture_names_every_folder() -> None:
+    """A row of the tree that names folders within its folder names all of them."""
+    text = (DOCS / "architecture.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", text, re.MULTILINE))
+    within = {name: {path.parent.name for path in (SRC / name).glob("*/__init__.py")} for name in rows}
+    named = {name: folders & set(re.findall(r"`(\w+)`", rows[name])) for name, folders in within.items()}
+    assert set(rows) == {path.parent.name for path in SRC.glob("*/__init__.py")}
+    assert {name: within[name] - named[name] for name in rows if named[name]} == {
+        name: set() for name in rows if named[name]
+    }
+
+
 @pytest.mark.parametrize(
     "page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
 )
