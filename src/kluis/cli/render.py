@@ -106,6 +106,21 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def give(value: Any, text: str, output: Path | None) -> None:
+    """Print a document, or write it to a file.
+
+    Args:
+        value: what ``--json`` prints.
+        text: the document.
+        output: the file; None for stdout.
+    """
+    if output is None:
+        out(value, text.rstrip("\n"))
+        return
+    save(output, text.encode())
+    note(f"written: {output}")
+
+
 def report(text: str) -> None:
     """Print a message like :func:`note`; a full disk or a closed pipe ends no service."""
     with contextlib.suppress(OSError):

@@ -88,7 +88,7 @@ def _set_up(stage: Stage, facts: dict[str, Any]) -> None:
     say(demo_text.heading(3, "Both sign one agreement; it allows this and nothing else"))
     for party, printed in stage.fingerprints.items():
         say(demo_text.fact(party, f"keys {printed}, compared outside the shared folder"))
-    say(demo_text.lines(demo_text.agreement(stage.agree())))
+    say(demo_text.agreement(stage.agree()))
     if stage.lacks:
         say(demo_text.fact("missing", f"{', '.join(sorted(stage.lacks))}: kluis doctor prints how to fix it"))
     facts["agreement"] = stage.agreement.hash
@@ -105,7 +105,7 @@ def _main_job(stage: Stage, enclave: EnclaveProxy, facts: dict[str, Any]) -> Off
         )
         words += "a key that exists only inside"
         say(demo_text.fact(consent.party, words))
-    say(demo_text.lines(demo_text.level(checked.verdict.level)))
+    say(demo_text.level(checked.verdict.level))
     say(demo_text.heading(5, "The answer, which only the clinic can open"))
     facts["results"] = _results(stage, ended.run, checked)
     say("\nThe receipt, checked offline:\n" + summary_of(checked, limits=False))

@@ -94,12 +94,12 @@ def attempt(made: Attempt, *, limit: bool = False) -> str:
     return f"{first}\n{then}"
 
 
-def agreement(agreed: Agreement) -> list[str]:
+def agreement(agreed: Agreement) -> str:
     """The agreement that both signed, in a few lines."""
     uses = sorted(
         {use for dataset in agreed.datasets for column in dataset.terms.columns for use in column.allow}
     )
-    return [
+    lines = [
         fact("code", f"image {agreed.code.image_id[:32]}.. and no other; never a debug build"),
         fact(
             "analyses",
@@ -111,16 +111,14 @@ def agreement(agreed: Agreement) -> list[str]:
         fact("stop", "either owner, at any time"),
         fact("name", agreed.hash),
     ]
+    return "\n".join(lines)
 
 
-def level(name: str) -> list[str]:
+def level(name: str) -> str:
     """What a protection level prevents and what it does not."""
     meaning = MEANINGS[ProtectionLevel(name)]
-    return [
-        fact("level", ABSENT.format(level=name)),
-        fact("keeps out", meaning.keeps_out),
-        fact("lets in", "; ".join(meaning.lets_in)),
-    ]
+    lines = [fact("level", ABSENT.format(level=name)), fact("keeps out", meaning.keeps_out)]
+    return "\n".join([*lines, fact("lets in", "; ".join(meaning.lets_in))])
 
 
 def closing(name: str, k: int) -> str:
@@ -129,8 +127,3 @@ def closing(name: str, k: int) -> str:
     out = {ProtectionLevel.PROCESS_USER: "this user's other programs, or from root"}
     lets_in = out.get(ProtectionLevel(name), "this machine's own root")
     return paragraph(CLOSING.format(keeps_out=meaning.keeps_out, lets_in=lets_in, k=k))
-
-
-def lines(parts: Iterable[str]) -> str:
-    """Join lines of text."""
-    return "\n".join(parts)

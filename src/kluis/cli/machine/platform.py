@@ -77,7 +77,7 @@ def root(output: Output = None) -> None:
     A relying party trusts it with kluis trust add, or by naming its file.
     """
     pem = backends.default().root_pem().decode()
-    _give(pem, {"root": pem}, output)
+    render.give({"root": pem}, pem, output)
 
 
 def collateral(output: Output = None) -> None:
@@ -86,7 +86,7 @@ def collateral(output: Output = None) -> None:
     It contains TCB info, QE identity and revocation lists.
     """
     text = backends.default().collateral().decode()
-    _give(text, stdjson.loads(text), output)
+    render.give(stdjson.loads(text), text, output)
 
 
 def status() -> None:
@@ -171,14 +171,6 @@ def enroll(
     from kluis.cli.machine.enrolling import enroll_with
 
     _show(enroll_with(Platform.connect(), url, root, ca))
-
-
-def _give(text: str, value: Any, output: Path | None) -> None:
-    if output is None:
-        render.out(value, text.rstrip("\n"))
-        return
-    render.save(output, text.encode())
-    render.note(f"written: {output}")
 
 
 def _show(state: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Dataset, Role
 from kluis.cleanroom.agreement.documents import as_json, hash_of
 from kluis.cleanroom.records.home import DataKey
-from kluis.cleanroom.records.homes import check_name
+from kluis.cleanroom.records.homes import check_name, open_home
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.records.trust import read_confirmations
 from kluis.cleanroom.signing import approval
@@ -56,7 +56,7 @@ def init(
             )
         Room.create(room, title, purpose)
     opened = Room(room)
-    home = parties.home(homes, party, make=True)
+    home = open_home(homes, party, make=True)
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
     printed = fingerprint.of(home.public(name or party, ("owner",)))
     value = {
@@ -88,7 +88,7 @@ def seal(
     """
     from kluis.cleanroom.data import datasets, terms_toml  # these want the extra, and the help does not
 
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
     datasets.check_name(dataset, "--dataset")
     with files.named(file) as data:
         table = datasets.read_plain(data.read(), str(file))
@@ -147,7 +147,7 @@ def propose(
     """
     from kluis.cleanroom.signing import plan  # which wants the extra
 
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
     measured = measure.measure(image)
     if measured.mrsigner is None or measured.debug:
         raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from kluis.cleanroom.agreement.agreement import Agreement
 from kluis.cleanroom.agreement.documents import as_json
 from kluis.cleanroom.records import events as log
+from kluis.cleanroom.records.homes import open_home
 from kluis.cleanroom.records.keyring import Keyring, Word, find_agreement
 from kluis.cleanroom.records.rooms import Room
 from kluis.cli import render
@@ -42,7 +43,7 @@ def events(
     the command exits with 6. Anyone with write access to the folder could have written them.
     """
     opened = Room(room)
-    home = None if party is None else parties.home(homes, party)
+    home = None if party is None else open_home(homes, party)
     signed: tuple[Agreement, ...]
     if agreement is not None:
         signed = (find_agreement(opened, agreement, home),)

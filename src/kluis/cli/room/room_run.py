@@ -11,6 +11,7 @@ from kluis.cleanroom.agreement.agreement import check_signed
 from kluis.cleanroom.agreement.documents import as_json, decode
 from kluis.cleanroom.receipts import results
 from kluis.cleanroom.receipts.receipt import ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.records.homes import open_home
 from kluis.cleanroom.records.reading import check_place, own_record
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.running import conduct, mailbox
@@ -54,7 +55,7 @@ def run(
     signed = opened.signed_agreement()
     agreement = check_signed(signed)
     opened.require_own(agreement)
-    local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
+    local = {name: Owner(open_home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
     if image is None:
         if len(local) != 1:
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
@@ -64,7 +65,7 @@ def run(
             {"run": taken, "released": name},
             f"{name} verified the enclave and released its keys to run {taken}",
         )
-        record(opened, parties.home(homes, name), "key.released", taken)
+        record(opened, open_home(homes, name), "key.released", taken)
         return
     remote_owners = {
         each: mailbox.RemoteOwner(opened, each, wait) for each in agreement.owners if each not in local
@@ -105,9 +106,9 @@ def run(
         f"run {ended.run}\n{render.table(lines)}",
     )
     for name in local_owners:
-        record(opened, parties.home(homes, name), "key.released", ended.run)
+        record(opened, open_home(homes, name), "key.released", ended.run)
     for name in list(local)[:1]:  # one line of one party's: they are all here
-        record(opened, parties.home(homes, name), "run.finished", ended.run)
+        record(opened, open_home(homes, name), "run.finished", ended.run)
 
 
 def open_(
@@ -119,7 +120,7 @@ def open_(
     homes: parties.Homes = None,
 ) -> None:
     """Check a run's receipt, and open the results sealed to you."""
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
     chosen = _choose_run(opened, run_id)
     file = opened.receipt(chosen)
     checked = check_receipt(file, own_record(home, file))
@@ -177,7 +178,7 @@ def receipt(
                 "receipt: want to know which agreement it must be of, got no party and no agreement",
                 hint="--as PARTY, for its own record; --agreement HASH, where you are not a party",
             )
-        agreement = own_record(parties.home(homes, party), file)
+        agreement = own_record(open_home(homes, party), file)
     checked = check_receipt(file, agreement)
     if opened is not None:
         check_place(checked, opened, chosen)

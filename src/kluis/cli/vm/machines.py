@@ -90,12 +90,8 @@ def root(output: Output = None) -> None:
     from kluis.tee.vm import processor
     from kluis.tee.vm.machine import kept
 
-    pem = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem()
-    if output is None:
-        render.out({"root": pem.decode()}, pem.decode().rstrip("\n"))
-        return
-    render.save(output, pem)
-    render.note(f"written: {output}")
+    pem = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem().decode()
+    render.give({"root": pem}, pem, output)
 
 
 def console(name: Name) -> None:
