@@ -156,7 +156,7 @@ def _denylist_entries() -> Mapping[str, Entry]:
             each.id,
             "policy",
             f"{each.title}: {each.effect}; published {each.published}: {each.source}",
-            each.mend,
+            each.fix,
         )
         for each in denylist.entries()
     }

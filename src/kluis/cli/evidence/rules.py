@@ -128,9 +128,8 @@ def test_(
     if now is not None:
         raise UsageError("--now: want a policy of kluis appraise, got an attestation service's")
     read = _parse_policy(policy, data)
-    return appraised.report(
-        [_case(read, case) for _, case in appraised.tables(cases, _CASE, ("name", "claims", "permitted"))]
-    )
+    found = appraised.tables(cases, _CASE, ("name", "claims", "permitted"))
+    return appraised.report((case["name"], _judge_case(read, case)) for _, case in found)
 
 
 def _lines(outcome: Outcome) -> list[str]:
@@ -146,21 +145,20 @@ def _spelt(value: Value | list[Value]) -> str:
     return f"[{', '.join(map(_spelt, value))}]" if isinstance(value, list) else shown_value(value)
 
 
-def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
-    name = case["name"]
+def _judge_case(policy: Policy, case: dict[str, Any]) -> str:
+    """What is wrong with a case; empty if nothing is."""
     try:
         outcome = _run(policy, case["claims"], case.get("custom", {}))
     except UsageError as error:
-        raise UsageError(f"case {name!a:.80}: {error.message}") from None
+        raise UsageError(f"case {case['name']!a:.80}: {error.message}") from None
     except PolicyError as error:
-        ok = case["permitted"] is False
-        return {"name": name, "ok": ok, "why": "" if ok else error.message}
+        return error.message if case["permitted"] else ""
     if outcome.permitted is not case["permitted"]:
         want, got = ("permitted", "denied") if case["permitted"] else ("denied", "permitted")
-        return {"name": name, "ok": False, "why": f"want {want}, got {got}"}
+        return f"want {want}, got {got}"
     if "token" in case and _mark_types(outcome.issued) != _mark_types(case["token"]):
-        return {"name": name, "ok": False, "why": f"want token {case['token']!r}, got {outcome.issued!r}"}
-    return {"name": name, "ok": True, "why": ""}
+        return f"want token {case['token']!r}, got {outcome.issued!r}"
+    return ""
 
 
 def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outcome:

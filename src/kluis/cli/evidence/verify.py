@@ -296,18 +296,18 @@ def _asked_for(
 
     foreign = isinstance(policy.binding, ReportDataBinding)
     idle = [name for name in documents if foreign and not (devices and name == "--runtime")]
-    mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
+    fixes = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
     if nonce and not policy.uses_nonce and not devices:
         idle.append("--nonce")
-        mends["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
+        fixes["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
     if report_data and policy.session is not Session.GIVEN:
         idle.append("--report-data")
-        mends["--report-data"] = 'binding.report_data = "given"'
+        fixes["--report-data"] = 'binding.report_data = "given"'
     if reference and not policy.referenced:
         idle.append("--reference")
-        mends["--reference"] = 'measurements = "reference" in the table of the TEE'
+        fixes["--reference"] = 'measurements = "reference" in the table of the TEE'
     if idle:
         raise UsageError(
             f"{idle[0]}: want a policy with a rule for it, got one without: it would not be judged",
-            hint=f"write {mends[idle[0]]} in the policy, or leave the option out",
+            hint=f"write {fixes[idle[0]]} in the policy, or leave the option out",
         )

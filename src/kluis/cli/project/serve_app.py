@@ -163,7 +163,7 @@ def _watch(served: ServedApplication, requests: Asked) -> None:
         if requests.replace:
             requests.replace = False
             _replace(served)
-        for fault in served.fleet.mend():
+        for fault in served.fleet.repair():
             recent.append(time.monotonic())
             render.report(f"kluis: an enclave ended and was restarted: {fault.message}")
             if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:

@@ -98,7 +98,7 @@ def _watch(running: Serving, requests: Asked, turn: Callable[[Serving], None] = 
             requests.replace = False
             _replace(running)
         faults: list[KluisError] = []
-        failed = [_attempt(functools.partial(_mend, running, faults)), _attempt(running.hand_over)]
+        failed = [_attempt(functools.partial(_repair, running, faults)), _attempt(running.hand_over)]
         if time.monotonic() - renewed > RENEW_SECONDS:
             failed.append(_attempt(running.rename))
             if failed[-1] is None:
@@ -122,8 +122,8 @@ def _attempt(step: Callable[[], None]) -> KluisError | None:
     return None
 
 
-def _mend(running: Serving, faults: list[KluisError]) -> None:
-    for service, fault in running.mend():
+def _repair(running: Serving, faults: list[KluisError]) -> None:
+    for service, fault in running.repair():
         faults.append(fault)
         render.report(f"kluis: {service}: an enclave ended and was restarted: {fault.message}")
 
