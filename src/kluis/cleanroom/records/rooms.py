@@ -26,14 +26,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from kluis.cleanroom.agreement import shown
-from kluis.cleanroom.agreement.agreement import (
-    Agreement,
-    Dataset,
-    Party,
-    Signature,
-    SignedAgreement,
-    Text,
-)
+from kluis.cleanroom.agreement.agreement import Agreement, Dataset, Party, Signature, SignedAgreement, Text
 from kluis.cleanroom.agreement.documents import MAX_BYTES, Document, decode, encode
 from kluis.cleanroom.agreement.exchange import SignatureBytes, SignedStop
 from kluis.cleanroom.agreement.keys import check_signature

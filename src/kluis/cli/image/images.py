@@ -25,15 +25,6 @@ _Out = Annotated[Path | None, option("Where to write it.", "FILE", "-o", "--outp
 _Key = Annotated[Path | None, option("The author's RSA-3072 key (PEM).", "PEM", "--key")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    app.command("build")(build)
-    app.command("rebuild")(rebuild_)
-    app.command("measure")(measure_)
-    app.command("diff")(diff)
-    app.command("sign")(sign)
-
-
 def build(
     directory: Annotated[Path, argument("Holds app.py, or a kluis.toml.", "DIR")],
     out: Annotated[Path, option("The image to write.", "FILE", "-o", "--output")],
@@ -87,16 +78,12 @@ def rebuild_(
     value = {
         "same": not changed,
         "image_id": image_id.hex(),
-        "changes": [_document(each) for each in changed],
+        "changes": changed,
     }
     verdict = "another id, built from these:" if changed else "the same id, built from this source"
     render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(changed)]))
     if changed:
         raise typer.Exit(AuthenticityError.exit_code)
-
-
-def _document(change: changes.Change) -> dict[str, str | None]:
-    return {"kind": change.kind, "what": change.what, "before": change.before, "after": change.after}
 
 
 def measure_(
@@ -191,10 +178,7 @@ def diff(
     changed = changes.diff(before, after)
     measured = [change for change in changed if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
-    value = {
-        "same_measurement": not measured,
-        "changes": [_document(change) for change in changed],
-    }
+    value = {"same_measurement": not measured, "changes": changed}
     render.out(value, "\n".join([verdict, *_lines(changed)]))
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
-import typer
-
+from kluis import files
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Dataset, Role
 from kluis.cleanroom.agreement.documents import as_json, hash_of
 from kluis.cleanroom.agreement.shown import quote
 from kluis.cleanroom.records.home import DataKey
-from kluis.cleanroom.records.homes import check_name
+from kluis.cleanroom.records.homes import check_name, open_home
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.records.trust import read_confirmations
 from kluis.cleanroom.signing import approval
@@ -24,21 +23,6 @@ from kluis.cli.room import parties, room_events, room_files, room_image, room_ru
 from kluis.cli.room.room_files import now, record
 from kluis.errors import UsageError, unknown
 from kluis.tee.platform.client import Platform
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    room = typer.Typer(
-        help="Compute on the data of several owners in a clean room.",
-        rich_markup_mode=None,
-        no_args_is_help=True,
-    )
-    for command in (init, seal, propose):
-        room.command(command.__name__)(command)
-    room_sign.register(room)
-    room_run.register(room)
-    room_events.register(room)
-    app.add_typer(room, name="room")
 
 
 def init(
@@ -80,7 +64,7 @@ def init(
             f"init: {room} is a room already: {opened.file.title!a}, for {opened.file.purpose!a}",
             hint="to join it, leave out --title and --purpose",
         )
-    home = parties.home(homes, party, make=True)
+    home = open_home(homes, party, make=True)
     if is_new:
         home.place_path(room).unlink(missing_ok=True)  # of an earlier room in this folder
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
@@ -117,10 +101,11 @@ def seal(
     """
     from kluis.cleanroom.data import datasets, terms_toml  # these want the extra, and the help does not
 
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
     opened.require_joined(home)
     datasets.check_name(dataset, "--dataset")
-    table = datasets.read_plain(room_files.read(file), str(file))
+    with files.named(file) as data:
+        table = datasets.read_plain(data.read(), str(file))
     agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()
@@ -176,12 +161,12 @@ def propose(
     """
     from kluis.cleanroom.signing import plan  # which wants the extra
 
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
     opened.require_joined(home)
     measured, mrsigner = room_image.measure_signed(image)
     identity = plan.Image(measured.image_id.hex(), mrsigner.hex(), measured.image.manifest.product_id)
     roots = (
-        [room_files.read(path, room_files.MAX_TEXT) for path in root]
+        [files.read_named(path, room_files.MAX_TEXT) for path in root]
         if root
         else [Platform.connect().root_pem()]
     )
@@ -212,3 +197,6 @@ def propose(
     opened.add_signature(signature)
     render.out({"agreement": agreement.hash, **as_json(agreement)}, explain(agreement, trust))
     record(opened, home, "agreement.proposed", agreement.hash)
+
+
+COMMANDS = (init, seal, propose, *room_sign.COMMANDS, *room_run.COMMANDS, room_events.events)

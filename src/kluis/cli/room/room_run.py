@@ -6,13 +6,12 @@ import contextlib
 from pathlib import Path
 from typing import Annotated, cast
 
-import typer
-
 from kluis import files
 from kluis.cleanroom.agreement.agreement import check_signed
 from kluis.cleanroom.agreement.documents import as_json, decode
 from kluis.cleanroom.receipts import results
 from kluis.cleanroom.receipts.receipt import ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.records.homes import open_home
 from kluis.cleanroom.records.reading import check_place, own_record
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.running import conduct, mailbox
@@ -29,12 +28,6 @@ from kluis.host import load
 from kluis.tee.platform.client import Platform
 
 _Run = Annotated[str | None, option("Which run. [default: the newest]", "RUN", "--run")]
-
-
-def register(room: typer.Typer) -> None:
-    """Add this module's commands to ``kluis room``."""
-    for command in (run, open_, receipt):
-        room.command(command.__name__.rstrip("_"))(command)
 
 
 def run(
@@ -64,7 +57,7 @@ def run(
     opened.require_own(agreement)
     local = {}
     for name in party or ():
-        home = parties.home(homes, name)
+        home = open_home(homes, name)
         opened.require_same(home)
         local[name] = Owner(home, signed, opened.stops(agreement))
     if image is None:
@@ -76,7 +69,7 @@ def run(
             {"run": taken, "released": name},
             f"{name} verified the enclave and released its keys to run {taken}",
         )
-        record(opened, parties.home(homes, name), "key.released", taken)
+        record(opened, open_home(homes, name), "key.released", taken)
         return
     remote_owners = {
         each: mailbox.RemoteOwner(opened, each, wait) for each in agreement.owners if each not in local
@@ -104,10 +97,7 @@ def run(
                 each.begin(run_id)
 
         enclave = after.enter_context(
-            load(
-                image,
-                insecure_allow_missing=protections.parse_protections(insecure_allow_missing),
-            )
+            load(image, insecure_allow_missing=protections.parse_protections(insecure_allow_missing))
         )
         ended = conduct.conduct(
             cast("conduct.Enclave", enclave), opened, {**local_owners, **remote_owners}, collateral, announce
@@ -120,9 +110,9 @@ def run(
         f"run {ended.run}\n{render.table(lines)}",
     )
     for name in local_owners:
-        record(opened, parties.home(homes, name), "key.released", ended.run)
+        record(opened, open_home(homes, name), "key.released", ended.run)
     for name in list(local)[:1]:  # one line of one party's: they are all here
-        record(opened, parties.home(homes, name), "run.finished", ended.run)
+        record(opened, open_home(homes, name), "run.finished", ended.run)
 
 
 def open_(
@@ -134,7 +124,7 @@ def open_(
     homes: parties.Homes = None,
 ) -> None:
     """Check a run's receipt, and open the results sealed to you."""
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
     opened.require_same(home)
     chosen = _choose_run(opened, run_id)
     file = opened.receipt(chosen)
@@ -187,9 +177,9 @@ def receipt(
     The agreement in the folder is not trusted, because anyone who can write there could have replaced it.
     """
     opened, chosen = None, ""
-    home = parties.home(homes, party) if party is not None else None
+    home = open_home(homes, party) if party is not None else None
     if room.is_file():
-        file = decode(room_files.read(room, room_files.MAX_TEXT), ReceiptFile, str(room))
+        file = decode(files.read_named(room, room_files.MAX_TEXT), ReceiptFile, str(room))
     else:
         opened = Room(room)
         if home is not None:
@@ -241,3 +231,6 @@ def _choose_run(room: Room, run_id: str | None) -> str:
             f"run {run_id}: want the name of one of {len(runs)} runs, got {len(matching)} that begin so"
         )
     return matching[0]
+
+
+COMMANDS = (run, open_, receipt)

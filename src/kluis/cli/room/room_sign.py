@@ -13,6 +13,7 @@ from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Party
 from kluis.cleanroom.agreement.documents import as_json
 from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.homes import open_home
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.records.trust import Trust, read_confirmations
 from kluis.cleanroom.running import release
@@ -29,18 +30,12 @@ _Hash = Annotated[
 ]
 
 
-def register(room: typer.Typer) -> None:
-    """Add this module's commands to ``kluis room``."""
-    for command in (fingerprint_, show, approve):
-        room.command(command.__name__.rstrip("_"))(command)
-
-
 def fingerprint_(party: parties.As, homes: parties.Homes = None) -> None:
     """Print the fingerprint of your keys, for others to confirm.
 
     It comes from your own record.
     """
-    printed = fingerprint.of(parties.home(homes, party).public(party, ("owner",)))
+    printed = fingerprint.of(open_home(homes, party).public(party, ("owner",)))
     render.out({"party": party, "fingerprint": printed}, printed)
 
 
@@ -54,7 +49,7 @@ def show(
 
     It prints everything that is signed, and whether you confirmed its parties and roots.
     """
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
     opened.require_same(home)
     agreement = opened.proposal()
     text = explain(agreement, room_files.trust(home, root))
@@ -84,7 +79,7 @@ def approve(
     The last agreement that you signed in a room replaces the earlier ones: your client releases no key under
     those. --stop does not read the room's folder if you add --agreement.
     """
-    home = parties.home(homes, party)
+    home = open_home(homes, party)
     if stop:
         _stop(room, home, agreement_hash)
         return
@@ -202,3 +197,6 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         },
         "\n".join(lines),
     )
+
+
+COMMANDS = (fingerprint_, show, approve)

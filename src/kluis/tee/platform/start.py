@@ -32,11 +32,7 @@ TPM: Final = "/dev/tpmrm0"
 
 
 def start(
-    *,
-    idle_seconds: float | None = None,
-    base: Path | None = None,
-    tpm: bool = False,
-    tpm_device: str = TPM,
+    *, idle_seconds: float | None = None, base: Path | None = None, tpm: bool = False, tpm_device: str = TPM
 ) -> Places:
     """Start a platform, unless it is running: as root the machine's, else this user's.
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError
+from kluis.files import named
 from kluis.formats.encoding import jcs
 from kluis.tee import sigstruct
 from kluis.tee.image import archive, pyc
@@ -87,11 +88,8 @@ def diff(a: Path, b: Path) -> list[Change]:
     """
     before, after = _read(a), _read(b)
     changes = compare(before, after)
-    try:
-        with b.open("rb") as f:
-            return [*changes, *_find_hidden(f, before, after), *_native(f, after)]
-    except OSError as error:
-        raise UsageError(f"{b}: cannot be read: {error.strerror}") from error
+    with named(b) as f:
+        return [*changes, *_find_hidden(f, before, after), *_native(f, after)]
 
 
 def compare(before: Image, after: Image) -> list[Change]:
@@ -108,11 +106,8 @@ def compare(before: Image, after: Image) -> list[Change]:
 
 
 def _read(path: Path) -> Image:
-    try:
-        with path.open("rb") as f:
-            return archive.read_image(f)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    with named(path) as f:
+        return archive.read_image(f)
 
 
 def _settings(before: Image, after: Image) -> Iterator[Change]:

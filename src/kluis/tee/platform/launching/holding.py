@@ -166,11 +166,7 @@ class Holding:
             )
 
     def _left(
-        self,
-        user: int,
-        total: int,
-        under_way: collections.Counter[int],
-        amount: Callable[[_Held], int],
+        self, user: int, total: int, under_way: collections.Counter[int], amount: Callable[[_Held], int]
     ) -> int:
         """How much a user may still take of ``total``; negative where others came before."""
         mine = sum(amount(held) for held in self._held.values() if held.used_by[user]) + under_way[user]
