@@ -207,7 +207,7 @@ def _apt(suite: str) -> Iterator[dict[str, str]]:
                 "Debian's keys: not on this machine\nhint: apt-get install debian-archive-keyring"
             )
         lines = [
-            f"deb [arch=amd64 signed-by={keyring}] {mirror} {suite}{ending} main"
+            f"deb [arch=amd64 signed-by={keyring} target=Packages] {mirror} {suite}{ending} main"
             for mirror, ending in _mirrors()
         ]
         (root / "sources.list").write_text("\n".join(lines) + "\n")

@@ -11,6 +11,7 @@ import gc
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -74,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     _share(cache / "kluis", getattr(config, "workerinput", {}).get("cache"))
     if machines.given():
         machines.adopt()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests stop what they started by it
 
 
 def _share(cache: Path, first: str | None) -> None:

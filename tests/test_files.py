@@ -10,7 +10,7 @@ import pytest
 
 from kluis import files
 from kluis.collateral import folder
-from kluis.errors import FormatError, UnavailableError
+from kluis.errors import FormatError, UnavailableError, UsageError
 
 
 def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
@@ -98,3 +98,19 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str, message: 
         files.read(path, 5)
     assert caught.value.message == f"{path}: {message}"
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_file_that_a_user_names(tmp_path: Path) -> None:
+    """A link is followed; one that cannot be read, or is too long, is refused by its name."""
+    path, link = tmp_path / "one", tmp_path / "link"
+    path.write_bytes(b"four")
+    link.symlink_to(path)
+    assert files.read_named(link, 4) == b"four"
+    with pytest.raises(FormatError) as long:
+        files.read_named(link, 3)
+    assert str(long.value) == f"{link}: want at most 3 bytes, got more"
+    with pytest.raises(UsageError) as absent:
+        files.read_named(tmp_path / "none", 4)
+    assert str(absent.value) == f"{tmp_path}/none: cannot be read: No such file or directory"
+    with pytest.raises(UsageError), files.named(path):
+        raise OSError(5, "Input/output error")

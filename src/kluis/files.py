@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from kluis.errors import FormatError, UnavailableError
+from kluis.errors import FormatError, UnavailableError, UsageError
 
 
 def write(path: Path, data: bytes) -> None:
@@ -151,7 +151,36 @@ def drain(descriptor: int, path: Path, most: int) -> bytes:
         FormatError: it is longer than ``most`` bytes.
     """
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(most + 1)
+        return _read(file, path, most)
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that the user names; a link is followed.
+
+    Raises:
+        UsageError: it cannot be opened, or read while the ``with`` lasts.
+    """
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_named(path: Path, most: int) -> bytes:
+    """Read a file that the user names; a link is followed.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: it is longer than ``most`` bytes.
+    """
+    with named(path) as file:
+        return _read(file, path, most)
+
+
+def _read(file: BinaryIO, path: Path, most: int) -> bytes:
+    data = file.read(most + 1)
     if len(data) > most:
         raise FormatError(f"{path}: want at most {most} bytes, got more", code="too_large")
     return data

@@ -68,11 +68,7 @@ class Stream:
         problem: why the stream is broken; empty while it is not.
     """
 
-    def __init__(
-        self,
-        end: int | socket.socket,
-        patience_seconds: float = PATIENCE_SECONDS,
-    ) -> None:
+    def __init__(self, end: int | socket.socket, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._socket = None if isinstance(end, int) else end
         self._fd = end if isinstance(end, int) else end.fileno()
         if self._socket is not None:

@@ -84,6 +84,24 @@ def test_a_form_without_its_token(tmp_path: Path, given: str | None) -> None:
     assert not site.console.examination.running
 
 
+def test_a_room_in_the_folder_of_another(tmp_path: Path) -> None:
+    """Under the id of another of a party's rooms, a folder's agreement is not signed, and no log is shown."""
+    case, other = Case(tmp_path), "ab" * 32
+    for each in case.agreement.datasets:
+        home = case.homes[each.owner]
+        kept = home.key(case.room.file.room, each.id, each.version)
+        home.keep_key(msgspec.structs.replace(kept, room=other))
+    proposed = case.propose(case.changed(room=other))
+    path = case.room.path / "room.json"
+    path.write_bytes(path.read_bytes().replace(case.room.file.room.encode(), other.encode()))
+    site = case.site()
+    fields = {"party": "clinic", "agreement": proposed.hash, "read": "yes"}
+    refusal = f"as clinic joined it in {case.room.path}, got &#39;{other}&#39;"
+    for answer in (site.post(f"/rooms/{other}/sign", fields), site.get(f"/rooms/{other}/events")):
+        assert (answer.status_code, refusal in answer.text) == (403, True), answer.text
+    assert not case.homes["clinic"].has_signed(proposed.hash)
+
+
 @pytest.mark.parametrize("site_of", ["cross-site", "same-site"])
 def test_a_page_embedded_by_another_site(case: Case, site_of: str) -> None:
     """A browser that states that another site sends the request gets no page; same-site is another port."""

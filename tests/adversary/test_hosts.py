@@ -77,6 +77,15 @@ def connected() -> Iterator[socket.socket]:
         yield end
 
 
+def targets(folder: Path) -> list[str]:
+    """What a process's descriptors refer to."""
+    found = []
+    for each in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(each))
+    return found
+
+
 def status_once_free(platform: Platform) -> dict[str, Any]:
     """The platform's status once it has noticed that this user's other connections are closed."""
     end = time.monotonic() + SECONDS
@@ -184,6 +193,26 @@ def test_requests_of_other_shapes(platform: Platform, data: bytes) -> None:
         answer = end.recv(4096)
     assert not answer or json.loads(answer)["error"] in {"UsageError", "FormatError"}
     assert log.read_bytes().count(b"Traceback") == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to see another process's descriptors")
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\0"], ids=["empty", "list", "object", "zero"])
+def test_descriptors_that_no_request_has(platform: Platform, data: bytes) -> None:
+    """Whatever comes with descriptors, none of them stays in the platform: their number has a bound."""
+    held = Path(f"/proc/{platform.status()['pid']}/fd")
+    reading, writing = os.pipe()
+    pipe = os.readlink(f"/proc/self/fd/{reading}")
+    try:
+        with connected() as end:
+            socket.send_fds(end, [data], [reading] * 9)
+            end.recv(4096)
+        until = time.monotonic() + SECONDS
+        while pipe in targets(held) and time.monotonic() < until:  # it answers first, and closes them then
+            time.sleep(0.01)
+        assert pipe not in targets(held)
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def test_an_image_that_is_no_file(platform: Platform) -> None:

@@ -159,6 +159,28 @@ def test_machine_code_in_the_place_of_a_source_is_named(
     assert f"IN THE PLACE OF A SOURCE:\n  {layer}/{path}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("layer", "path"),
+    [
+        ("site", "app.py"),
+        ("site", "app/__init__.py"),
+        ("kluis", "app.py"),
+        ("app", "app/__init__.py"),
+        ("python", "lib/python3.11/app.py"),
+    ],
+)
+def test_another_source_in_the_place_of_a_source_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layer: str, path: str
+) -> None:
+    """The application that a reader finds in its layer is not the one that runs."""
+    it, own = tmp_path / "it.kluis", {"kluis/__init__.py": b""} if layer == "kluis" else {}
+    contents = samples.contents(**{layer: {**own, path: HIDDEN}})
+    it.write_bytes(samples.image(contents, signer=samples.key()))
+    assert measure.measure(it).in_place == (f"{layer}/{path}",)
+    assert run(["measure", str(it)]) == 0
+    assert f"{layer}/{path}: another source, which is imported" in capsys.readouterr().out
+
+
 def test_another_interpreter_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An image's interpreter may run anything; the installed runtime's is known by its digest."""
     own = tmp_path / "own.kluis"
@@ -167,6 +189,24 @@ def test_another_interpreter_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
         assert measure.measure(path).installed_interpreter is installed
         assert run(["measure", str(path)]) == 0
         assert ("NOT THE INSTALLED RUNTIME'S" in capsys.readouterr().out) is not installed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LD_PRELOAD", "/k/site/fast/fast.so"),
+        ("LD_AUDIT", "/k/site/fast/fast.so"),
+        ("LD_LIBRARY_PATH", "/k/site/fast:/k/python/lib"),
+        ("OPENSSL_CONF", "/k/app/openssl.cnf"),
+        ("PYTHONHASHSEED", "0"),
+    ],
+)
+def test_no_variable_brings_machine_code(tmp_path: Path, name: str, value: str) -> None:
+    """The loader's variables would run a library in the place of the interpreter's: no such image is read."""
+    environment = {"LD_LIBRARY_PATH": "/k/python/lib", name: value}
+    (tmp_path / "it.kluis").write_bytes(samples.image(signer=samples.key(), env=environment))
+    with pytest.raises(FormatError, match=rf"manifest\.env\.{name}: want a variable of the application's"):
+        measure.measure(tmp_path / "it.kluis")
 
 
 def test_a_new_package_hides_no_file_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

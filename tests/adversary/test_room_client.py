@@ -242,13 +242,55 @@ def test_a_record_is_on_the_disk(table: Table, monkeypatch: pytest.MonkeyPatch, 
         assert home.path / "releases" in flushed
 
 
+@pytest.mark.parametrize("left", ["00" * 32, "ff" * 32])
+def test_a_run_that_a_killed_host_left_open(table: Table, left: str) -> None:
+    """An owner takes part in the newest run, whatever the name of one that nobody waits in any more."""
+    signed(table)
+    new, collateral = "88" * 32, table.platform.collateral()
+    for run in (left, new):
+        mailbox.announce(table.room, table.agreement.hash, run, collateral)
+    os.utime(table.room.path / "runs" / left / "open.json", (1, 1))
+    with pytest.raises(UnavailableError):
+        mailbox.take_part(table.room, "clinic", owner(table), 0.1, lambda: NOW)
+    asked = [run for run in (left, new) if table.room.folder.has(f"runs/{run}/clinic.challenge.json")]
+    assert asked == [new]
+
+
+@pytest.mark.parametrize("hours", [-25, 25, 24 * 20])
+def test_a_time_that_no_other_owner_has(table: Table, hours: int) -> None:
+    """A co-owner signs another time: no receipt states it, or is of a time at which nobody can check it.
+
+    The others could not open such a run's results, and a co-owner that checks no receipt could.
+    """
+    signed(table)
+    found, laboratory = enclave(table), table.homes["laboratory"]
+    for name in table.homes:
+        mine = owner(table, name)
+        given = mine.release(offered(found, mine.challenge()), table.platform.collateral(), NOW)
+        if name == "laboratory":
+            statement = decode(given.statement, ReleaseStatement, "release")
+            raw = encode(msgspec.structs.replace(statement, time=NOW + datetime.timedelta(hours=hours)))
+            given = Release(statement=raw, signature=laboratory.signing.sign("release/1", raw))
+        found.accept(encode(given))
+    for dataset in table.agreement.datasets:
+        for data in table.room.files(dataset):
+            found.add_file(dataset.id, data)
+    with pytest.raises(FreshnessError) as caught:
+        found.run()
+    first, last = sorted((NOW, NOW + datetime.timedelta(hours=hours)))
+    want = f"want times from {samples.NOW}, at most 24 hours apart, got {first} to {last}"
+    assert caught.value.message == f"release: {want}"
+
+
 # ---- which room, which run -----------------------------------------------------------------------------
 
 
 def moved(table: Table, room: str) -> Room:
-    """The same folder under another room's id, as anyone can put it there."""
+    """The same folder under another room's id, to parties that joined that room in it."""
     file = RoomFile(kind="kluis-room/1", room=room, title="Sample", purpose="Tests")
     table.room.folder.replace("room.json", encode(file))
+    for home in table.homes.values():
+        home.keep_place(table.room.path, room, "Sample", "Tests")
     return Room(table.room.path)
 
 
@@ -282,6 +324,18 @@ def test_a_receipt_of_another_room(table: Table) -> None:
         code, out, err = table(command, "--as", "clinic")
         assert (code, out) == (4, "")
         assert f"receipt: want room {'99' * 8}.., got {samples.ROOM[:16]}.." in err
+
+
+def test_a_run_of_an_agreement_that_was_replaced(table: Table) -> None:
+    """A folder without its newest run shows an earlier agreement's: that it is one is said."""
+    signed(table)
+    run, agreement = ended(table), table.agreement
+    words = f"run {run[:16]} of {NOW:%Y-%m-%d %H:%M:%S} UTC, agreement {agreement.hash[:16]}"
+    _, out, _ = table("open", "--as", "clinic")
+    assert out.splitlines()[0] == words
+    table.homes["clinic"].agree(msgspec.structs.replace(agreement, k_min=50))
+    _, out, _ = table("open", "--as", "clinic")
+    assert out.splitlines()[0] == f"{words} of {agreement.created:%Y-%m-%d}, which clinic replaced"
 
 
 def test_results_are_for_their_recipient(table: Table, tmp_path: Path) -> None:

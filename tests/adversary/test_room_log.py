@@ -144,10 +144,18 @@ def test_the_log_of_another_room(held: Held, tmp_path: Path) -> None:
 
 
 def test_the_name_of_another_room(held: Held, tmp_path: Path) -> None:
-    """With its ``room.json`` it is that room, and is called so; an agreement's hash pins this one."""
+    """With its ``room.json``, a party that joined this one sees no line; an agreement's hash pins this one.
+
+    To a party that did not join it there, it is that room, and is called so.
+    """
     other, _ = logs.agreed_room(tmp_path / "other", held.setting)
     logs.put(held.room, logs.lines(other))
     shutil.copyfile(other.path / "room.json", held.room.path / "room.json")
+    code, out, err = held.told()
+    assert (code, out) == (4, "")
+    here, room = held.room.path, held.room.file.room
+    assert f"want room '{room}', as clinic joined it in {here}, got '{other.file.room}'" in err
+    held.setting.homes["clinic"].place_path(held.room.path).unlink()
     code, out, _ = held.told()
     assert (code, f"of room {other.file.room[:16]}" in out) == (0, True)
     code, out, err = held.told("--agreement", held.agreement.hash)

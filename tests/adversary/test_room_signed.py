@@ -15,7 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 import typer
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from kluis.authority import issuing
+from kluis.authority.authority import ROOT_CN
 from kluis.cleanroom.agreement import fingerprint, shown
 from kluis.cleanroom.agreement.agreement import Agreement, Code, Measurement, check_signed, sign
 from kluis.cleanroom.agreement.documents import encode
@@ -171,6 +174,8 @@ def test_fingerprints_cover_name_and_both_keys(table: Table, tmp_path: Path) -> 
         ({"name": "The Clinic"}, {"name": "the  clinic"}),
         ({"name": "The clinic"}, {"name": "The \u0441linic"}),  # Cyrillic es
         ({"name": "TO"}, {"name": "\u03a4\u039f"}),  # Greek tau and omicron
+        ({"name": "The clinic"}, {"name": "The cl\u0131nic"}),  # without its dot
+        ({"name": "The clinic"}, {"name": "The cl\u012bnic"}),  # with a macron
         ({"id": "lab"}, {"name": "Lab"}),  # the short name of one as the name of the other
         ({"name": "A"}, {"name": "A"}),  # one object in memory, as Python keeps every single letter
     ],
@@ -181,6 +186,44 @@ def test_two_parties_that_look_alike(table: Table, first: dict[str, str], second
     forged = (msgspec.structs.replace(one, **first), msgspec.structs.replace(two, **second))
     with pytest.raises(PolicyError, match="do not look alike"):
         msgspec.structs.replace(table.agreement, parties=forged, datasets=()).check()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "The labor\u0251tory",  # a phonetic letter
+        "The laborat\u0585ry",  # Armenian
+        "The laborato\u0433y",  # Cyrillic, and not in the list of letters that look alike
+        "The \u13deaboratory",  # Cherokee
+        "The laborat\u101dry",  # Burmese
+    ],
+)
+def test_a_name_of_two_alphabets(table: Table, name: str) -> None:
+    """No list has all letters that look like others, so a word of a party's name has one alphabet."""
+    one, two = table.agreement.parties
+    forged = (one, msgspec.structs.replace(two, name=name))
+    with pytest.raises(PolicyError) as caught:
+        msgspec.structs.replace(table.agreement, parties=forged).check()
+    word = name.split()[1]
+    assert caught.value.message == f"agreement: want a party's name in one alphabet a word, got {word!a}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Gro\u00dfe Stra\u00dfe 1",
+        "R\u00f8de Kors, L'\u0153uvre",
+        "\u0130stanbul \u0131l\u0131k",
+        "\u0397\u03a1\u0391 \u041c\u0418\u0414 (RU)",
+        "\u6771\u4eac\u306e\u30e9\u30dc\u30fc",  # three scripts and a mark of length, as Japanese has them
+        "\u05d1\u05d9\u05ea \ud55c\uad6d",
+    ],
+)
+def test_a_name_of_one_alphabet(table: Table, name: str) -> None:
+    """Names as people write them are no mixture."""
+    one, two = table.agreement.parties
+    named = (one, msgspec.structs.replace(two, name=name))
+    msgspec.structs.replace(table.agreement, parties=named).check()
 
 
 @pytest.mark.parametrize("key", ["signing_key", "sealing_key"])
@@ -299,6 +342,32 @@ def test_a_root_of_the_proposers(table: Table) -> None:
     assert table.approve("laboratory")[0] == 0
     code, _, err = table.approve("laboratory", root=False)
     assert (code, "accepted by you before" in err) == (0, True)
+
+
+def test_an_accepted_roots_key_at_another_level(table: Table) -> None:
+    """An operator that has the key of an accepted root signs another certificate of it, of a higher level."""
+    assert table.approve("laboratory")[0] == 0
+    key = table.platform.authority.keys.root
+    root = issuing.issue(ROOT_CN, key.public_key(), None, key, samples.NOW, path_length=1, unit="vm")
+    code = samples.code(root=root.public_bytes(Encoding.PEM).decode())
+    for given in (False, True):  # nor does the file of the accepted one name the other
+        table.propose(code=msgspec.structs.replace(code, protection=("vm",)))
+        exit_code, _, err = table.approve("laboratory", root=given)
+        assert exit_code == 6
+        assert "NOT KNOWN TO YOU" in err
+        assert "level vm: is not known to laboratory" in err
+        assert "kluis: code: root_unknown " in err
+    assert table.signatures() == []
+
+
+def test_collateral_of_any_age(table: Table) -> None:
+    """A proposer's own client does not write that old statements about a platform are as good as new ones."""
+    code = msgspec.structs.replace(table.agreement.code, fresh_seconds=10**15)
+    table.propose(code=code)
+    exit_code, out, err = table.approve("clinic")
+    assert (exit_code, out) == (3, "")
+    assert "agreement.json: expected `int` <= 315360000 - at `$.code.fresh_seconds`" in err
+    assert table.signatures() == []
 
 
 # ---- what is shown -------------------------------------------------------------------------------------
@@ -489,9 +558,10 @@ def test_stop_is_of_what_was_signed(table: Table) -> None:
 
 
 def test_a_stop_in_a_folder_with_another_rooms_id(table: Table) -> None:
-    """It stops what this party signed there, and lists what it signed elsewhere as still in force."""
+    """Of a party that did not join there, it stops what that room has, and lists what is still in force."""
     assert table.approve("laboratory")[0] == 0
     laboratory, meant = table.homes["laboratory"], table.agreement
+    laboratory.place_path(table.room.path).unlink()
     elsewhere = msgspec.structs.replace(meant, room="ab" * 32, title="Elsewhere")
     laboratory.agree(elsewhere)
     path = table.room.path / "room.json"
@@ -506,6 +576,20 @@ def test_a_stop_in_a_folder_with_another_rooms_id(table: Table) -> None:
     assert laboratory.has_withdrawn(meant.hash)
 
 
+def test_a_stopped_agreement_put_back(table: Table) -> None:
+    """What a party stopped is not signed again: it would replace the one in force, and nothing would run."""
+    assert table.approve("laboratory")[0] == 0
+    stopped = table.agreement
+    assert table("approve", "--as", "laboratory", "--stop")[0] == 0
+    current = table.propose(title="Another")
+    assert table.approve("laboratory")[0] == 0
+    table.room.propose(stopped)
+    code, out, err = table.approve("laboratory")
+    assert (code, out) == (6, "")
+    assert f"agreement {stopped.hash[:16]}: laboratory stopped it" in err
+    assert table.homes["laboratory"].current(samples.ROOM) == current.hash
+
+
 @pytest.mark.parametrize("spoilt", ["agreement", "room"])
 def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
     """A folder without a readable agreement, or that is no room at all, keeps nobody from stopping."""
@@ -516,6 +600,7 @@ def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
         (table.room.path / "agreement.json").write_bytes(b"{")
     else:
         shutil.rmtree(table.room.path)
+        table.homes["laboratory"].place_path(table.room.path).unlink()
         code, _, err = table("approve", "--as", "laboratory", "--stop")
         assert (code, f"--agreement HASH, of those that it signed: {signed.hash} (Sample)" in err) == (
             6,

@@ -456,6 +456,21 @@ def test_hostile(text: str) -> None:
         assert [each for each in (*counts, *differences) if 0 < each < K] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("count() AS n FROM people", "query: want count(*), count(column) or count(DISTINCT privacy unit)"),
+        ("count(*) AS n FROM people WHERE age IN ()", "query: want people.age IN a list, got none"),
+        ("count(*) AS n FROM people WHERE age < 50 {# AND smoker #}", "query: want no {#, got one"),
+    ],
+)
+def test_what_the_parser_lets_pass(text: str, message: str) -> None:
+    """What sqlglot reads, and SQL is not: nothing, or a condition that a reader sees and no one applies."""
+    error = refused(f"SELECT {text}", TWO)
+    assert error is not None
+    assert error.message == message
+
+
 def test_some_are_answered() -> None:
     """The list above is no list of refusals only, and no list of queries that hide everything."""
     assert len(set(HOSTILE)) >= 150

@@ -58,7 +58,7 @@ def test_a_product_line_that_is_broken(capsys: pytest.CaptureFixture[str]) -> No
     for entry in denylist.entries():
         assert run(["explain", entry.id, "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
-        assert (said["code"], said["fix"]) == (entry.id, entry.mend)
+        assert (said["code"], said["fix"]) == (entry.id, entry.fix)
         assert said["cause"] == (
             f"{entry.title}: {entry.effect}; published {entry.published}: {entry.source}"
         )

@@ -12,7 +12,7 @@ import msgspec
 
 from kluis.cleanroom.agreement.agreement import Agreement
 from kluis.cleanroom.records.home import Home
-from kluis.cleanroom.records.trust import key_of
+from kluis.cleanroom.records.trust import identity_of
 from kluis.console.access import Access
 from kluis.console.app import build
 from kluis.console.state import Console
@@ -73,7 +73,7 @@ class Case:
         self.setting = samples.setting(folder / "homes", samples.code(root=self.platform.root()))
         (anchor,) = TrustAnchors.from_pem(self.platform.root().encode())
         for home in self.setting.homes.values():
-            home.accept_root(key_of(anchor))
+            home.accept_root(identity_of(anchor))
         self.room, self.agreement = logs.agreed_room(folder / "room", self.setting)
         for each in self.agreement.datasets:
             home = self.homes[each.owner]

@@ -29,6 +29,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     file = msgspec.structs.replace(case.room.file, room=samples.ROOM)
     case.room.folder.replace("room.json", msgspec.json.encode(file, order="sorted"))
     case.room.file = file
+    for home in case.homes.values():
+        home.keep_place(case.room.path, file.room, file.title, file.purpose)
     case.room.propose(case.setting.agreement)
     for signature in case.setting.signed().signatures:
         case.room.add_signature(signature)

@@ -118,7 +118,7 @@ def test_every_entry_is_sourced_and_dated() -> None:
         assert entry.source.startswith("https://")
         assert date(2020, 1, 1) < entry.published <= denylist.reviewed_on()
         assert entry.tees
-        assert all((entry.title, entry.effect, entry.mend))
+        assert all((entry.title, entry.effect, entry.fix))
         assert set(entry.snp) <= set(entry.products)
         if entry.access is Access.BUS:
             assert not entry.snp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import shlex
 import subprocess
@@ -10,8 +11,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
-import typer.main
 
 from kluis.cli import main as cli
 from scripts import reference
@@ -43,12 +42,14 @@ def test_the_line_in_the_table_is_the_commands_own(name: str) -> None:
     assert len(cli.COMMANDS[name].help) < 68
 
 
-def test_the_table_has_every_command_of_every_room() -> None:
-    """No room registers a command that `kluis --help` does not show."""
-    for module in {entry.module for entry in cli.COMMANDS.values()}:
-        room = typer.Typer()
-        importlib.import_module(f"kluis.cli.{module}").register(room)
-        assert set(typer.main.get_group(room).commands) <= set(cli.COMMANDS)
+def test_the_table_has_every_command_of_every_module() -> None:
+    """No module has a function with options or arguments that is not a command which `kluis --help` shows."""
+    shown = {name.replace("-", "_") for name in cli.COMMANDS}
+    for name in {entry.module for entry in cli.COMMANDS.values()}:
+        module = importlib.import_module(f"kluis.cli.{name}")
+        for each in filter(inspect.isfunction, vars(module).values()):
+            if each.__module__ == module.__name__ and "Annotated[" in str(each.__annotations__):
+                assert each in getattr(module, "COMMANDS", ()) or each.__name__.rstrip("_") in shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -90,6 +91,18 @@ def test_every_test_that_is_named_exists(page: object) -> None:
         assert (TESTS / path).exists(), path
         if name:
             assert f"def {name}(" in (TESTS / path).read_text(), f"{path}::{name}"
+
+
+def test_the_architecture_names_every_folder() -> None:
+    """A row of the tree that names folders within its folder names all of them."""
+    text = (DOCS / "architecture.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", text, re.MULTILINE))
+    within = {name: {path.parent.name for path in (SRC / name).glob("*/__init__.py")} for name in rows}
+    named = {name: folders & set(re.findall(r"`(\w+)`", rows[name])) for name, folders in within.items()}
+    assert set(rows) == {path.parent.name for path in SRC.glob("*/__init__.py")}
+    assert {name: within[name] - named[name] for name in rows if named[name]} == {
+        name: set() for name in rows if named[name]
+    }
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_another_target_is_refused() -> None:
     )
 
 
-STAMP = ROOT / ".venv" / ".kluis-rooms,services,fast,demo,dev"
+STAMP = ROOT / ".venv" / ".kluis-rooms,services,console,fast,demo,dev"
 
 
 @pytest.mark.skipif(not STAMP.exists(), reason="not set up by make")
@@ -180,3 +180,45 @@ def test_two_first_builds_of_the_runtime(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [
         path.parent.name for path in tmp_path.glob("zig-*/zig")
     ]
+
+
+APT = """
+import hashlib, os, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1]]
+import inputs
+mirror = Path(sys.argv[2])
+main = mirror / "dists/trixie/main"
+(main / "binary-amd64").mkdir(parents=True)
+(main / "binary-amd64/Packages").touch()
+(mirror / "dists/trixie/Release").write_text(
+    "Suite: trixie\\nCodename: trixie\\nDate: Thu, 01 Jan 2026 00:00:00 UTC\\nSHA256:\\n"
+    f" {hashlib.sha256(b'').hexdigest()} 0 main/binary-amd64/Packages\\n"
+    f" {'0' * 64} 99 main/Contents-amd64\\n"  # of another moment than the mirror's file
+)
+(main / "Contents-amd64").write_text("usr/bin/python3 python\\n")
+WANTS = 'Acquire::IndexTargets::deb::Contents-deb { MetaKey "$(COMPONENT)/Contents-$(ARCHITECTURE)";' \\
+    ' ShortDescription "Contents"; Description "Contents"; };'
+run = inputs._run
+def as_with_apt_file(command, environment, folder):
+    with Path(environment["APT_CONFIG"]).open("a") as file:
+        file.write(WANTS)
+    listed = Path(environment["APT_CONFIG"]).with_name("sources.list")
+    line = listed.read_text().splitlines()[0]
+    keyring = next(word for word in line.replace("]", " ").split() if word.startswith("signed-by="))
+    listed.write_text(line.replace(keyring, "trusted=yes") + "\\n")
+    return run(command, environment, folder)
+inputs._run = as_with_apt_file
+inputs.KEYRINGS = (Path(sys.executable),)
+os.environ["KLUIS_DEBIAN_MIRROR"] = f"file:{mirror}"
+with inputs._apt("trixie"):
+    print("updated")
+"""
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="no apt-get on this machine")
+def test_a_machine_with_apt_file(tmp_path: Path) -> None:
+    """The runtime's build fetches only lists of packages, and not the lists of files that apt-file needs."""
+    line = [sys.executable, "-c", APT, str(ROOT / "runtime"), str(tmp_path / "mirror")]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.stdout == "updated\n", done.stderr

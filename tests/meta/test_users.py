@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from kluis.cli import main
 from tests.meta.tree import DOCS, ROOT, modules, parse
 
 # A vendor's or a standard's table is complete, used or not; helpers for tests are used by tests.
 EXEMPT = {"formats", "testing"}
 # What alembic, the commands and the tables of TEEs look up by its name in each of several modules.
-LOOKED_UP = {"FIELDS", "down_revision", "register", "revision", "upgrade"}
+LOOKED_UP = {"COMMANDS", "FIELDS", "down_revision", "revision", "upgrade"}
 # A fence, or a span: the text between two runs of as many backticks.
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 
@@ -21,6 +22,9 @@ def test_every_name_has_a_user() -> None:
     """No constant, class or function exists without a user, or only for its own tests."""
     trees = {_dotted(module): parse(module) for module in modules()}
     used = {each for tree in trees.values() for each in _used(tree, set(trees))}
+    for name, entry in main.COMMANDS.items():
+        function, module = name.replace("-", "_"), f"kluis.cli.{entry.module}"
+        used |= {(module, function), (module, f"{function}_")}
     told = {word for text in _told() for word in re.findall(r"\w+", text)}
     unused = [
         f"{module}.{name}"

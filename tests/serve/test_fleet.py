@@ -100,9 +100,9 @@ def test_one_that_ended_is_replaced_and_why_is_told(starter: Starter) -> None:
     """Each that ended by itself gives its reason and its place."""
     fleet = Fleet("x", starter, 2)
     fleet.start()
-    assert fleet.mend() == []
+    assert fleet.repair() == []
     starter.made[0].why = fault = EnclaveError("ended")
-    assert fleet.mend() == [fault]
+    assert fleet.repair() == [fault]
     assert numbers(fleet) == [1, 2]
 
 
@@ -114,12 +114,12 @@ def test_why_one_ended_is_told_once_its_place_is_taken(starter: Starter) -> None
     starter.most = 2
     for _ in range(2):
         with pytest.raises(UnavailableError):
-            fleet.mend()
+            fleet.repair()
     assert numbers(fleet) == [1]
     starter.most = 3
-    assert fleet.mend() == [fault]
+    assert fleet.repair() == [fault]
     assert numbers(fleet) == [1, 2]
-    assert fleet.mend() == []
+    assert fleet.repair() == []
 
 
 def test_a_new_certificate_is_shown_by_all(starter: Starter) -> None:

@@ -54,8 +54,8 @@ def test_what_nobody_keeps_endorses_nothing(tmp_path: Path, capsys: pytest.Captu
     found = host.endorse("sgx", Forge().with_header(user_data=bytes(20)))
     assert found.document == b""
     assert found.why == "tcb-info sgx e0e0e0000000 early: is not cached, and no connection is allowed"
-    assert found.mend == "kluis serve --online, or kluis collateral fetch on the service's machine"
-    assert capsys.readouterr().err.splitlines()[-1] == f"endorse sgx: {found.why} (hint: {found.mend})"
+    assert found.fix == "kluis serve --online, or kluis collateral fetch on the service's machine"
+    assert capsys.readouterr().err.splitlines()[-1] == f"endorse sgx: {found.why} (hint: {found.fix})"
 
 
 def test_an_emulated_quote_where_no_platform_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

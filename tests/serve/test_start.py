@@ -222,7 +222,7 @@ def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
     end = time.monotonic() + 300
     faults: list[tuple[str, KluisError]] = []
     while not faults and time.monotonic() < end:
-        faults = list(running.mend())
+        faults = list(running.repair())
         time.sleep(0.05)
     assert [service for service, _ in faults] == ["provisioning"]
     assert len(fleet.instances) == 2

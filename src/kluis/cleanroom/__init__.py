@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["room"]
 
 
-_LATE = {
-    "room": "kluis.cleanroom.running.runner",
-}
+_LATE = {"room": "kluis.cleanroom.running.runner"}
 
 
 def __getattr__(name: str) -> Any:

@@ -36,11 +36,7 @@ GROUPS = {
 _MACHINE = "machine_"
 _DEVICE = re.compile("device[0-9]{1,3}_")
 
-WORDS = {
-    "tier": "a verdict's word",
-    "tcb": "a TCB status",
-    "level": "a protection level",
-}
+WORDS = {"tier": "a verdict's word", "tcb": "a TCB status", "level": "a protection level"}
 
 
 class Word(NamedTuple):
@@ -160,7 +156,7 @@ def _denylist_entries() -> Mapping[str, Entry]:
             each.id,
             "policy",
             f"{each.title}: {each.effect}; published {each.published}: {each.source}",
-            each.mend,
+            each.fix,
         )
         for each in denylist.entries()
     }

@@ -17,11 +17,6 @@ from kluis.cli.room import parties
 PORT = 8417
 
 
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("console")(console)
-
-
 def console(
     rooms: Annotated[list[Path] | None, argument("Folders of rooms to show.", "ROOM")] = None,
     port: Annotated[

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
 from kluis.cli import codes, render
 from kluis.cli.parameters import argument
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command()(explain)
 
 
 def explain(

@@ -33,7 +33,10 @@ _parser_errors: Any = importlib.import_module(typer.BadParameter.__module__)
 
 
 class Entry(NamedTuple):
-    """One command: the module that registers it, the extra that module needs, and its line in the help."""
+    """One command: its module, the extra that the module needs, and its line in the help.
+
+    The module has ``COMMANDS`` if it is a group, else a function of the command's name.
+    """
 
     module: str
     extra: str | None
@@ -93,9 +96,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Run this machine and the services": {
         "platform": Entry(
-            "machine.platform",
-            "enclave",
-            "Manage this machine's platform, the local root of trust.",
+            "machine.platform", "enclave", "Manage this machine's platform, the local root of trust."
         ),
         "vm": Entry("vm.app", "enclave", "Run confidential virtual machines, and build their guest."),
         "console": Entry("console", "console", "Show this machine, evidence and rooms in a browser."),
@@ -108,7 +109,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 
 COMMANDS: dict[str, Entry] = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
-
+# Of commands whose arguments may begin like options.
+CONTEXTS: dict[str, dict[str, Any]] = {
+    "run": {"ignore_unknown_options": True},
+    "dev": {"ignore_unknown_options": True},
+    "az": {"ignore_unknown_options": True, "allow_interspersed_args": False},
+}
 # Packages that single options need, and the extras that have them.
 OPTIONS_EXTRAS = {"opentelemetry": "otel", "prometheus_client": "services"}
 # Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
@@ -131,9 +137,16 @@ MACHINES = {
 
 def load(name: str) -> Any:
     """Import the module of a command, and return the command; needs no package of an extra."""
-    module = importlib.import_module(f"kluis.cli.{COMMANDS[name].module}")
+    from kluis.cli.parameters import group  # the program's own help does without
+
+    entry, function = COMMANDS[name], name.replace("-", "_")
+    module = importlib.import_module(f"kluis.cli.{entry.module}")
     room = typer.Typer(rich_markup_mode=None, add_completion=False)
-    module.register(room)
+    if hasattr(module, "COMMANDS"):
+        room.add_typer(group(name, entry.help, module.COMMANDS))
+    else:  # with an underscore, it does not hide a module of that name
+        work = getattr(module, f"{function}_", None) or getattr(module, function)
+        room.command(name, context_settings=CONTEXTS.get(name))(work)
     command = typer.main.get_group(room).commands[name]
     option = next(each for each in _program().params if each.name == "json")
     for each in (command, *below(command).values()):
@@ -182,11 +195,7 @@ class _Rooms(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Rooms,
-    name="kluis",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
+    cls=_Rooms, name="kluis", rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True
 )
 
 

@@ -1,12 +1,29 @@
-"""Parameters of commands: what they are for, how a value is shown in the help, and words to complete."""
+"""Groups of commands, and parameters: what they are for, how a value is shown, and words to complete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+
+def group(name: str, about: str, commands: Iterable[Any]) -> typer.Typer:
+    """A group of commands.
+
+    Args:
+        name: of the group.
+        about: its help.
+        commands: functions, each named as its command is, without an underscore at the end; or groups.
+    """
+    made = typer.Typer(name=name, help=about, rich_markup_mode=None, no_args_is_help=True)
+    for each in commands:
+        if isinstance(each, typer.Typer):
+            made.add_typer(each)
+        else:
+            made.command(each.__name__.rstrip("_"))(each)
+    return made
 
 
 def option(

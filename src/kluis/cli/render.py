@@ -7,6 +7,7 @@ else the text. Colour only repeats what words state.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -103,6 +104,27 @@ def note(text: str) -> None:
     """Print a message for the person to stderr; it is never part of the result."""
     sys.stderr.write(_make_printable(text, sys.stderr) + "\n")
     sys.stderr.flush()
+
+
+def give(value: Any, text: str, output: Path | None) -> None:
+    """Print a document, or write it to a file.
+
+    Args:
+        value: what ``--json`` prints.
+        text: the document.
+        output: the file; None for stdout.
+    """
+    if output is None:
+        out(value, text.rstrip("\n"))
+        return
+    save(output, text.encode())
+    note(f"written: {output}")
+
+
+def report(text: str) -> None:
+    """Print a message like :func:`note`; a full disk or a closed pipe ends no service."""
+    with contextlib.suppress(OSError):
+        note(text)
 
 
 def save(path: Path, data: bytes, *, must_be_new: bool = False) -> None:
@@ -244,6 +266,12 @@ def error(fault: KluisError) -> int:
             note(fold(_set_in(f"kluis: hint: {hint}"), sys.stderr))
         note(f"kluis: code: {fault.code} (kluis explain {fault.code})")
     return fault.exit_code
+
+
+def report_error(fault: KluisError) -> None:
+    """Print an error like :func:`error`; a full disk or a closed pipe ends no service."""
+    with contextlib.suppress(OSError):
+        error(fault)
 
 
 def _fix(code: str) -> str | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis import trust
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, roots
@@ -17,17 +15,6 @@ from kluis.hashes import sha256
 from kluis.trust import TrustedRoot
 
 _EMPTY = "none: only the vendors' roots are trusted"
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    group.command("add")(add)
-    group.command("list")(show)
-    group.command("remove")(remove)
-    app.add_typer(
-        group, name="trust", help="Add and remove roots that you trust in addition to the vendors'."
-    )
 
 
 Name = Annotated[str, argument("A name for the root.", "NAME")]
@@ -64,7 +51,7 @@ def add(
     render.out(_value(added), f"trusted: {' '.join(_row(added))}")
 
 
-def show() -> None:
+def list_() -> None:
     """List the roots of the trust store.
 
     A line has the name, the level, the fingerprint of the key, and the root's own name.
@@ -92,3 +79,6 @@ def _value(root: TrustedRoot) -> dict[str, str]:
         "root": root.anchor.name,
         "file": str(trust.folder() / f"{root.name}.toml"),
     }
+
+
+COMMANDS = (add, list_, remove)

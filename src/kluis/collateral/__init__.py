@@ -38,10 +38,7 @@ __all__ = [
 ]
 
 
-_LATE = {
-    "Kds": "kluis.collateral.amd",
-    "Pcs": "kluis.collateral.intel",
-}
+_LATE = {"Kds": "kluis.collateral.amd", "Pcs": "kluis.collateral.intel"}
 
 
 def __getattr__(name: str) -> Any:

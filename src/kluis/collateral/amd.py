@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import ssl
 from datetime import datetime
-from types import TracebackType
 from typing import Final, Self
 from urllib.parse import parse_qsl
 
@@ -40,10 +39,8 @@ class Kds:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._origin.__exit__(kind, error, trace)
+    def __exit__(self, *raised: object) -> None:
+        self._origin.__exit__(*raised)
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
         """Fetch one of AMD's documents; its format is checked, its signature is not.

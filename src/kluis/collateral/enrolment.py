@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ssl
 from datetime import datetime
-from types import TracebackType
 from typing import Final, Self
 
 from kluis.collateral.documents import Kind
@@ -41,11 +40,9 @@ class Enrolling:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._origin.__exit__(kind, error, trace)
-        self._pcs.__exit__(kind, error, trace)
+    def __exit__(self, *raised: object) -> None:
+        self._origin.__exit__(*raised)
+        self._pcs.__exit__(*raised)
 
     @property
     def name(self) -> str:

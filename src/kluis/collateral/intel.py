@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import ssl
 from datetime import datetime
-from types import TracebackType
 from typing import Final, Self
 
 from kluis.collateral.documents import Document, Key, Kind, Times, check_key, times
@@ -56,12 +55,10 @@ class Pcs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._origin.__exit__(kind, error, trace)
+    def __exit__(self, *raised: object) -> None:
+        self._origin.__exit__(*raised)
         if self._roots is not None:
-            self._roots.__exit__(kind, error, trace)
+            self._roots.__exit__(*raised)
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
         """Fetch one of Intel's documents; its format is checked, its signature is not.

@@ -21,6 +21,7 @@ from kluis.collateral.documents import Document, Key, Kind, Times, check_key, ti
 from kluis.errors import FormatError, FreshnessError, UnavailableError
 from kluis.formats import x509
 from kluis.formats.encoding import jcs
+from kluis.formats.encoding.brief import instant
 from kluis.formats.encoding.members import Members
 from kluis.hashes import sha256
 
@@ -85,7 +86,7 @@ class Marks:
         folder.write(
             self.path(kind, key, document),
             jcs.dumps(
-                {"version": 1, "issued": _time(highest), "evaluation": highest.evaluation or 0},
+                {"version": 1, "issued": instant(highest.issued), "evaluation": highest.evaluation or 0}
             ),
         )
 
@@ -134,13 +135,9 @@ def is_older(got: Times, seen: Times) -> bool:
 
 def format_times(times: Times) -> str:
     """When a document was issued, and its number if it has one."""
-    return _time(times) + (f" with evaluation number {times.evaluation}" if times.evaluation else "")
+    return instant(times.issued) + (f" with evaluation number {times.evaluation}" if times.evaluation else "")
 
 
 def _highest(one: Times, other: Times) -> Times:
     issued = max(one.issued, other.issued)
     return Times(issued, issued, max(one.evaluation or 0, other.evaluation or 0) or None)
-
-
-def _time(times: Times) -> str:
-    return times.issued.isoformat().replace("+00:00", "Z")

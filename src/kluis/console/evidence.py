@@ -135,11 +135,7 @@ def judged_of(uploads: Mapping[str, bytes], here: bool, now: datetime) -> Judged
 
 def _parts(file: EvidenceFile) -> dict[str, bytes]:
     """The documents in an evidence file, by the names of :data:`FILES`."""
-    parts = {
-        "collateral": file.collateral,
-        "runtime": file.runtime_data,
-        "launch": file.launch_configuration,
-    }
+    parts = {"collateral": file.collateral, "runtime": file.runtime_data, "launch": file.launch_configuration}
     return {name: data for name, data in parts.items() if data is not None}
 
 

@@ -156,7 +156,7 @@ def _sign(console: Console, room: Room, fields: dict[str, str]) -> None:
         digits = fields.get(f"{CONFIRM}{party.id}", "").strip()
         if digits:
             trust.confirm(party, digits)
-    signature = approval.sign(home, trust, proposal)
+    signature = approval.sign(room, home, trust, proposal)
     approval.publish(room, home, trust, proposal, signature)
     log.record(room.path, room.file.room, home, "agreement.signed", proposal.hash, console.now())
 
@@ -195,6 +195,7 @@ def _receipt(console: Console, room: Room, run: str) -> Proof | KluisError:
     )
     for home in console.homes():
         try:
+            room.require_same(home)
             file = room.receipt(run)
             checked = check_receipt(file, own_record(home, file))
             check_place(checked, room, run)
@@ -227,6 +228,8 @@ def read_log(console: Console, room: Room) -> Lines:
     """
     homes = console.homes()
     home = next((each for each in homes if each.agreements(room.file.room)), homes[0] if homes else None)
+    if home:
+        room.require_same(home)
     signed = home.agreements(room.file.room) if home else ()
     keyring = Keyring(room, signed, home)
     entries = log.read(room.path / "events.jsonl", room.file.room, keyring.keys)

@@ -151,10 +151,7 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         except (KluisError, ValueError) as error:
             raise FormatError(f"{_WHAT}: {error}") from None
         return dataclasses.replace(
-            made,
-            denylists=True,
-            binding=dataclasses.replace(made.binding, nonce=nonce),
-            machine=machine,
+            made, denylists=True, binding=dataclasses.replace(made.binding, nonce=nonce), machine=machine
         )
 
     def signing_key(self, released: ReleasedKey, brought: VaultEvidence, now: datetime) -> bytes:

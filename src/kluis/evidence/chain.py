@@ -12,6 +12,7 @@ from kluis.errors import AuthenticityError, FreshnessError
 from kluis.evidence import signatures
 from kluis.evidence.anchors import Anchor
 from kluis.evidence.context import Context
+from kluis.formats.encoding.brief import instant
 from kluis.formats.x509 import Certificate, Crl, Scheme
 
 
@@ -105,12 +106,12 @@ def in_time(what: str, start: datetime, end: datetime, now: datetime, *, kind: s
     """
     if now < start:
         raise FreshnessError(
-            f"{what} is not valid before {_format_time(start)}, judged at {_format_time(now)}",
+            f"{what} is not valid before {instant(start)}, judged at {instant(now)}",
             code=f"{kind}_not_yet_valid",
         )
     if now > end:
         raise FreshnessError(
-            f"{what} expired on {_format_time(end)}, judged at {_format_time(now)}",
+            f"{what} expired on {instant(end)}, judged at {instant(now)}",
             hint="fetch fresh collateral" if kind != "cert" else None,
             code=f"{kind}_expired",
         )
@@ -123,7 +124,3 @@ def valid(certificate: Certificate, what: str, now: datetime) -> None:
         FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
     """
     in_time(what, certificate.not_before, certificate.not_after, now, kind="cert")
-
-
-def _format_time(when: datetime) -> str:
-    return when.isoformat().replace("+00:00", "Z")

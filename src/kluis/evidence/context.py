@@ -93,8 +93,7 @@ class Context:
                 self.memory.put(scheme, spki, loaded)
         except ValueError as error:
             raise AuthenticityError(
-                f"{what}: want a key for {scheme.value}, got an unusable one: {_first_line(error)}",
-                code=code,
+                f"{what}: want a key for {scheme.value}, got an unusable one: {_first_line(error)}", code=code
             ) from None
         return loaded
 

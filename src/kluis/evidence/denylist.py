@@ -47,7 +47,7 @@ class Entry:
         published: when.
         source: where.
         effect: what an attacker gains.
-        ``mend``: what a relying party, or the platform's owner, can do against it.
+        fix: what a relying party, or the platform's owner, can do against it.
         snp: by product, the lowest SNP version with a fix; empty if no version has one.
         alias_check: fixed if the platform states that it checked for aliases.
     """
@@ -62,7 +62,7 @@ class Entry:
     published: date
     source: str
     effect: str
-    mend: str
+    fix: str
     snp: Mapping[str, int] = dataclasses.field(default_factory=dict)
     alias_check: bool = False
 

@@ -25,11 +25,7 @@ _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
 }
-_DIGESTS: Final = {
-    Scheme.ES256: hashlib.sha256,
-    Scheme.ES384: hashlib.sha384,
-    Scheme.ES512: hashlib.sha512,
-}
+_DIGESTS: Final = {Scheme.ES256: hashlib.sha256, Scheme.ES384: hashlib.sha384, Scheme.ES512: hashlib.sha512}
 _OF_DIGESTS: Final = {scheme: ec.ECDSA(Prehashed(_HASHES[scheme.hash])) for scheme in _DIGESTS}
 
 

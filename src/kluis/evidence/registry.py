@@ -159,10 +159,7 @@ _BARE: Final[dict[bytes, tuple[Callable[[bytes], object], Callable[[], Kind]]]] 
     b"\x84": _DOCUMENT,
     b"\xd2": _DOCUMENT,
     b"\xd9": (re.compile(rb".(?:\x01\x8f|\x03\x8b)").match, LOADERS["_cca"]),
-    b"{": (
-        re.compile(rb'."report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_').match,
-        LOADERS["_nvidia"],
-    ),
+    b"{": (re.compile(rb'."report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_').match, LOADERS["_nvidia"]),
 }
 
 

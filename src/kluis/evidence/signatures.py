@@ -50,14 +50,7 @@ def check(
 
 
 def check_raw(
-    signature: bytes,
-    signed: bytes,
-    spki: bytes,
-    scheme: Scheme,
-    what: str,
-    *,
-    context: Context,
-    code: str,
+    signature: bytes, signed: bytes, spki: bytes, scheme: Scheme, what: str, *, context: Context, code: str
 ) -> None:
     """Check that a key made a signature over ``signed``.
 

@@ -62,10 +62,7 @@ def guest_request(offer: MachineOffer, payload: Mapping[str, str] | None = None)
         },
         "IsolationInfo": {
             "Type": "SevSnp",
-            "Evidence": {
-                "Proof": b64.encode(jcs.dumps(proof)),
-                "RunTimeData": b64.encode(report.runtime),
-            },
+            "Evidence": {"Proof": b64.encode(jcs.dumps(proof)), "RunTimeData": b64.encode(report.runtime)},
         },
     }
     return {"AttestationInfo": b64.encode_url(jcs.dumps(info))}

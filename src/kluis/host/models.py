@@ -81,12 +81,9 @@ def read_header(path: Path) -> Header:
         UsageError: the file cannot be read.
         FormatError: not a sealed model, or another size than its files have.
     """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return Header.parse(file.read(MAX_HEADER_BYTES + 64), size)[0]
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    with files.named(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return Header.parse(file.read(MAX_HEADER_BYTES + 64), size)[0]
 
 
 def seal_model(folder: Path, output: Path, key: bytes) -> Header:
@@ -167,12 +164,9 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def _map(path: Path) -> Iterator[memoryview]:
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size else None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    with files.named(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size else None
     with memoryview(mapped or b"") as view:
         yield view
     if mapped is not None:

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import ssl
 import threading
-from types import TracebackType
 from typing import Any, Final, Self
 
 from uvicorn import Config, Server
@@ -55,9 +54,7 @@ class Background:
             raise UnavailableError("issuer: did not begin to serve")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it."""
         self._server.should_exit = True
         self._thread.join(STOP_SECONDS)

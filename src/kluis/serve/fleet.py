@@ -67,7 +67,7 @@ class Fleet:
 
         Raises:
             KluisError: a new one did not start, and the old ones continue. Or the only one that may be at
-                work did not begin: the old one has ended, and :meth:`mend` starts another.
+                work did not begin: the old one has ended, and :meth:`repair` starts another.
         """
         with self._lock:
             fresh = self._start_many(self._count)
@@ -76,7 +76,7 @@ class Fleet:
             if self._begin is not None:
                 self._instances = self._begin_all(fresh)
 
-    def mend(self) -> list[KluisError]:
+    def repair(self) -> list[KluisError]:
         """Start a replacement for each instance that ended by itself.
 
         Returns:

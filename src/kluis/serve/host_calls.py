@@ -103,13 +103,13 @@ class HostCalls:
         try:
             return Endorsed(self._endorsing(kind, evidence))
         except KluisError as error:
-            mend = error.hint or ""
+            fix = error.hint or ""
             if error.code == "collateral_missing" and not self._online:
-                mend = TO_FETCH
+                fix = TO_FETCH
             why = foreign(error.message)
-            self._log([f"endorse {kind[:8]}: {why}" + (f" (hint: {mend})" if mend else "")])
+            self._log([f"endorse {kind[:8]}: {why}" + (f" (hint: {fix})" if fix else "")])
             # A service's clients see this text, and must not learn where its host keeps its files.
-            return Endorsed(b"", *map(_without_paths, (why, mend)))
+            return Endorsed(b"", *map(_without_paths, (why, fix)))
 
     def _endorsing(self, kind: str, evidence: bytes) -> bytes:
         if kind == "sgx" and _is_emulated(evidence):

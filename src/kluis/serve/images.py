@@ -47,11 +47,7 @@ def folder_of(service: str) -> Path:
 
 
 def image_of(
-    service: str,
-    state: Path,
-    store_key: str,
-    say: Callable[[str], None],
-    application: Path | None = None,
+    service: str, state: Path, store_key: str, say: Callable[[str], None], application: Path | None = None
 ) -> ServiceImage:
     """The service's image, rebuilt if its sources have changed.
 

@@ -15,7 +15,6 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 import msgspec
@@ -79,9 +78,7 @@ class Presence:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop; an unreachable database is not waited for."""
         self._stop.set()
         self._thread.join(STOP_SECONDS)

@@ -103,7 +103,7 @@ class Serving:
         """Trigger every instance's upkeep; return the errors of the previous run."""
         return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.tend()]
 
-    def mend(self) -> Iterator[tuple[str, KluisError]]:
+    def repair(self) -> Iterator[tuple[str, KluisError]]:
         """Replace each instance that ended by itself; return which ones, and why they ended.
 
         Raises:
@@ -112,7 +112,7 @@ class Serving:
         failed: KluisError | None = None
         for fleet in self.fleets:
             try:
-                faults = fleet.mend()
+                faults = fleet.repair()
             except KluisError as error:
                 failed = failed or error
                 continue

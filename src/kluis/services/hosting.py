@@ -62,12 +62,12 @@ class Endorsed(msgspec.Struct, frozen=True):
     Attributes:
         document: JSON; empty if there is none.
         why: the failure; for people.
-        ``mend``: what the host's operator can do about it; for people.
+        fix: what the host's operator can do about it; for people.
     """
 
     document: bytes
     why: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -193,8 +193,8 @@ def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: 
     if endorsed.document:
         return endorsed.document
     reason = foreign(endorsed.why) or "no reason"
-    mend = f"; fix on the host: {foreign(endorsed.mend)}" if endorsed.mend else ""
-    raise UnavailableError(f"the host reports, unverified: {reason}{mend}", code="collateral_missing")
+    fix = f"; fix on the host: {foreign(endorsed.fix)}" if endorsed.fix else ""
+    raise UnavailableError(f"the host reports, unverified: {reason}{fix}", code="collateral_missing")
 
 
 class _Later:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from kluis.errors import UnavailableError
 
+LOCK_SECONDS = 2.0
+ENDING_SECONDS = 30.0
+"""How long a platform that was stopped or ended may keep its state locked."""
 SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
 
@@ -67,6 +73,55 @@ def mark(path: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return [status.st_dev, status.st_ino, status.st_ctime_ns]
+
+
+def lock_state(state: Path, *, create: bool) -> int:
+    """Lock a platform's state: two platforms with one state would each count for themselves.
+
+    Args:
+        state: its directory.
+        create: whether to create the lock's file, which is the platform's own.
+
+    Returns:
+        A descriptor, with which the lock ends.
+
+    Raises:
+        FileNotFoundError: there is no such file, and so no platform.
+        UnavailableError: a platform has the state, and does not end.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    lock, until = os.open(state / "lock", flags, 0o600), time.monotonic() + ENDING_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.01)
+                continue
+            os.close(lock)
+            raise UnavailableError(
+                "platform: runs already, and does not answer",
+                hint="kluis platform stop",
+                code="platform_start",
+            ) from None
+        return lock
+
+
+def unlink_own(path: Path, its: list[int], lock: str) -> None:
+    """Remove the socket, unless the next platform has already created its own there.
+
+    A process that starts a platform holds the lock until the platform answers or ended, and then removes the
+    socket itself. So this does not wait for the lock for long: that process may wait for this one to end.
+    """
+    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as lock_file:
+        until = time.monotonic() + LOCK_SECONDS
+        while mark(path) == its and time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if mark(path) == its:
+                    path.unlink()
+                return
+            time.sleep(0.01)
 
 
 def prepare(places: Places, uid: int, gid: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kluis.evidence.sniff import Found
 from kluis.formats import x509
 from kluis.views.fields import Fields, fields, key_of, plain
+from kluis.views.values import zulu
 
 _MOST_ITEMS: Final = 64
 
@@ -32,7 +33,7 @@ def json(item: Any) -> Any:
         case bytes() | bytearray():
             return bytes(item).hex()
         case datetime():
-            return item.strftime("%Y-%m-%dT%H:%M:%SZ")
+            return zulu(item)
         case enum.Enum():
             return item.name
         case bool() | int() | str() | None:

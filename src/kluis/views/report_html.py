@@ -17,7 +17,8 @@ from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.tokens import ear
 from kluis.evidence.levels import MEANINGS
 from kluis.views.printable import harmless
-from kluis.views.verdict import MARKS, contents, in_order, state, summary, when
+from kluis.views.values import zulu
+from kluis.views.verdict import MARKS, contents, in_order, state, summary
 
 STYLE: Final = """
 :root { color-scheme: light; --line: #c9ced6; --soft: #f4f5f7; --quiet: #4d5664; }
@@ -111,7 +112,7 @@ def _verdict(result: AttestationResult, tag: str = "header", cls: str = "") -> _
         _element(
             "p",
             f"Protection level {claims.level}; signed under {claims.anchor}; judged"
-            f" {when(result.appraised_at)}.",
+            f" {zulu(result.appraised_at)}.",
         ),
         cls=f"{cls}{result.verdict}",
     )
@@ -176,7 +177,7 @@ def _footer(result: AttestationResult) -> _Html:
             f"Made by kluis {kluis.__version__}. This page proves nothing by itself: anyone who has"
             " the evidence, its collateral, the policy, and the nonce or report data gets the same"
             " verdict from ",
-            _element("code", f"kluis appraise EVIDENCE --policy FILE --now {when(result.appraised_at)}"),
+            _element("code", f"kluis appraise EVIDENCE --policy FILE --now {zulu(result.appraised_at)}"),
             ".",
         ),
         cls="quiet",

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from kluis.appraisal import AttestationResult
 from kluis.errors import KluisError, foreign
 from kluis.evidence.levels import MEANINGS
-from kluis.views.verdict import MARKS, contents, in_order, state, summary, when
+from kluis.views.values import zulu
+from kluis.views.verdict import MARKS, contents, in_order, state, summary
 
 
 def page(
@@ -53,7 +54,7 @@ def _lines(result: AttestationResult, shown: Iterable[tuple[str, str]]) -> Itera
     yield ""
     yield summary(result)
     yield f"Protection level {text(claims.level)}; signed under {text(claims.anchor)};"
-    yield f"judged {text(when(result.appraised_at))}."
+    yield f"judged {text(zulu(result.appraised_at))}."
     yield ""
     yield from (f"- {text(each)}" for each in result.warnings)
     yield "### Rules"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
 from kluis.appraisal import AttestationResult, Rule
 from kluis.appraisal.policy.values import sort_naturally
 from kluis.formats.encoding.brief import short, until
+from kluis.views.values import zulu
 
 MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}
 WORDS: Final = {
@@ -77,9 +77,9 @@ def contents(
     yield "TCB status", f"{claims.tcb.status}{advisories}"
     yield "Platform", f"{claims.platform.product} {claims.platform.id.hex() or '(id not reported)'}"
     if claims.collateral_issued is not None:
-        yield "Collateral issued", when(claims.collateral_issued)
+        yield "Collateral issued", zulu(claims.collateral_issued)
     yield "Valid", until(claims.valid_until)
-    yield "Verified", when(claims.verified_at)
+    yield "Verified", zulu(claims.verified_at)
     yield from ((f"SHA-256 of {name}", digest) for name, digest in sha256.items())
     if log is not None:
         yield "Event log", log
@@ -87,8 +87,3 @@ def contents(
 
 def _bytes(data: bytes) -> str:
     return data.hex() if len(data) <= MOST_BOUND else f"{short(data)} ({len(data)} bytes)"
-
-
-def when(time: datetime) -> str:
-    """A time in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -94,7 +94,7 @@ def test_binding(name: str) -> None:
     assert stale == session | ({"nonce"} if binding.nonce else set())
 
 
-ANEW = "the evidence was made for something else: ask for new evidence"
+RENEW = "the evidence was made for something else: ask for new evidence"
 REPLAY = "ask for new evidence over your own nonce"
 GIVE_NONCE = "give the nonce you made: --nonce"
 NOT_GIVEN = "one, and the relying party gave none"
@@ -105,14 +105,14 @@ OF_ITS_OWN = ReportDataBinding(report_data=ANY, nonce=True)
 @pytest.mark.parametrize(
     ("binding", "claims", "nonce", "given", "told"),
     [
-        (GIVEN, SGX, None, bytes(64), (short(bytes(64)), short(DATA), ANEW)),
+        (GIVEN, SGX, None, bytes(64), (short(bytes(64)), short(DATA), RENEW)),
         (GIVEN, SGX, None, None, (NOT_GIVEN, short(DATA), "give what you bound: --report-data")),
-        (GIVEN, NITRO_LIKE, None, DATA, (short(DATA), "none", ANEW)),
+        (GIVEN, NITRO_LIKE, None, DATA, (short(DATA), "none", RENEW)),
         (OVER, SGX, NONCE, None, (short(NONCE + bytes(32)), short(DATA), REPLAY)),
         (OVER, SGX, bytes(65), None, (NOT_GIVEN, short(DATA), GIVE_NONCE)),
         (OVER, SGX, None, None, (NOT_GIVEN, short(DATA), GIVE_NONCE)),
-        (ReportDataBinding(report_data=bytes(2)), NITRO_LIKE, None, None, ("0000", "none", ANEW)),
-        (ReportDataBinding(report_data=b""), SGX, None, None, ("none", short(DATA), ANEW)),
+        (ReportDataBinding(report_data=bytes(2)), NITRO_LIKE, None, None, ("0000", "none", RENEW)),
+        (ReportDataBinding(report_data=b""), SGX, None, None, ("none", short(DATA), RENEW)),
         (OF_ITS_OWN, NITRO_LIKE, b"\1", None, ("01", short(NONCE), REPLAY)),
         (OF_ITS_OWN, NITRO_LIKE, None, None, (NOT_GIVEN, short(NONCE), GIVE_NONCE)),
         (OF_ITS_OWN, dataclasses.replace(SGX, nonce=b""), b"\1", None, ("01", "none", REPLAY)),

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kluis import installing
+from kluis import files, installing
 from kluis.serve.cloud.folder import Folder
 from tests import clouds
 from tests.clouds import Cloud
@@ -210,3 +210,12 @@ def test_the_background_names_a_missing_package(tmp_path: Path) -> None:
             "hint": installing.command_for("services"),
             "exit_code": 7,
         }
+
+
+def test_the_background_fails_as_the_foreground_does(tmp_path: Path) -> None:
+    """The error has the kind and the exit code of the one in the background; `kluis wait` gives it, too."""
+    cloud = Cloud(Folder.create(tmp_path / "cloud").path)
+    files.write(cloud.path / "services" / "ca" / "root.key", b"damaged")
+    said = [cloud.run(*words, "--json") for words in (["up"], ["up", "-d"], ["wait"])]
+    assert [each.code for each in said] == [3, 3, 3]
+    assert len({each.err for each in said}) == 1

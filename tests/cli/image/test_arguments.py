@@ -53,6 +53,7 @@ def test_kinds(tmp_path: Path) -> None:
         (ROWS, ["/no/such.parquet", "[]"], "rows.table: /no/such.parquet: No such file or directory"),
         (ROWS, [__file__, "[]"], f"rows.table: {__file__}: want a Parquet file, got another"),
         (ROWS, ["x", '["a", 1]'], "rows.table: x: No such file or directory"),
+        (LOOK, ["\udcff", '""'], "look.name: want UTF-8, got '\\udcff'"),
     ],
 )
 def test_refuses(signature: Signature, words: list[str], message: str) -> None:

@@ -100,7 +100,10 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     others = people.confirm("clinic", "laboratory")
     assert people("approve", "--as", "reader", "--yes", *others)[0] == 0
     others = people.confirm("clinic", "reader")
-    code, out, err = people("approve", "--as", "laboratory", "--yes", "--json", *others)
+    yes = ["--as", "laboratory", "--yes", "--json", *others]
+    code, out, err = people("approve", *yes, "--image", built(NAFLD.parent / "hello"))
+    assert (code, out, ", which is proposed, got" in err) == (6, "", True)
+    code, out, err = people("approve", *yes, "--image", image)
     assert (code, json.loads(out)["missing"]) == (0, [])
     allow = [f"--insecure-allow-missing={','.join(ALLOWED)}"] if ALLOWED else []
     everybody = [word for name in ("reader", "clinic", "laboratory") for word in ("--as", name)]

@@ -46,7 +46,7 @@ class Running:
         """What waits the next time; nothing after the last."""
         return self.waits.pop(0) if self.waits else []
 
-    def mend(self) -> list[tuple[str, KluisError]]:
+    def repair(self) -> list[tuple[str, KluisError]]:
         """The next turn; after the last, the command gets a stop."""
         turn = self._turns.pop(0)
         self._asked.stop = not self._turns

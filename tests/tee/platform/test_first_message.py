@@ -42,12 +42,14 @@ Proved = socket.socket | BinaryIO
 HELLO = channel.Offer().hello
 
 
-def say(prove: Callable[[bytes], Proved | None], enclave: int, hello: bytes = HELLO) -> int:
+def say(
+    prove: Callable[[bytes], Proved | None], enclave: int | Callable[[], int], hello: bytes = HELLO
+) -> int:
     """Send a hello to a platform that waits for ``enclave``, with what proves it; the answer's size.
 
     Args:
         prove: makes the proof from the platform's challenge.
-        enclave: the pid that the platform waits for.
+        enclave: the pid that the platform waits for, or what confirms it.
         hello: the message.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -63,7 +65,7 @@ def say(prove: Callable[[bytes], Proved | None], enclave: int, hello: bytes = HE
     with ours, theirs:
         speaker.start()
         try:
-            session.accept(theirs, channel.Answer(), lambda: enclave)
+            session.accept(theirs, channel.Answer(), enclave if callable(enclave) else lambda: enclave)
         finally:
             speaker.join()
         return len(ours.recv(channel.MAX_FRAME))
@@ -99,6 +101,19 @@ def test_another_process() -> None:
     """Another process listens: it is named in the refusal."""
     with pytest.raises(AuthenticityError, match=f"want pid 1, got {os.getpid()}"):
         say(lambda challenge: listening(channel.proof_name(HELLO, challenge)), 1)
+
+
+def test_it_is_confirmed_again() -> None:
+    """The pid may be another process's by the time of the hello: then nothing is answered."""
+    confirmed = [os.getpid()]
+
+    def confirm() -> int:
+        if not confirmed:
+            raise UnavailableError("another process")
+        return confirmed.pop()
+
+    with pytest.raises(UnavailableError, match="another process"):
+        say(lambda challenge: listening(channel.proof_name(HELLO, challenge)), confirm)
 
 
 def test_nothing_with_it() -> None:

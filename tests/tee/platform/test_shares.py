@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +16,8 @@ from kluis.hashes import sha256
 from kluis.tee.image import layers
 from kluis.tee.image.layers import Layer, encode_index, parse_index
 from kluis.tee.platform import shares
+from kluis.tee.platform.hosts import Host
 from kluis.tee.platform.launching import holding, launch, policy, scratch
-from kluis.tee.platform.launching.orders import Orders
 from tests.tee.image import samples
 from tests.tee.platform.launching.test_holding import layer_of
 
@@ -73,14 +72,14 @@ def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> launch.Launcher
 
 def test_one_users_heaps_leave_memory_for_others(launcher: launch.Launcher) -> None:
     """A user's heaps take half of what the others leave; root's are not bounded by it."""
-    give_back = launcher._take(ANN, 1 << 29, 0)
+    launcher._charges.take(ANN, 1 << 29, 0)
     with pytest.raises(PolicyError, match=r"^launch policy: heap: want at most 536870912 for one user, got "):
-        launcher._take(ANN, 1, 0)
-    launcher._take(BOB, 1 << 28, 0)
-    launcher._take(0, 1 << 32, 0)
-    give_back()
+        launcher._charges.take(ANN, 1, 0)
+    launcher._charges.take(BOB, 1 << 28, 0)
+    launcher._charges.take(0, 1 << 32, 0)
+    launcher._charges.give_back("ann's", ANN, 1 << 29, 0)
     with pytest.raises(PolicyError, match=r"^launch policy: heap: want at most 0, got 1"):
-        launcher._take(ANN, 1, 0)
+        launcher._charges.take(ANN, 1, 0)
 
 
 def test_one_users_scratch_leaves_disk_for_others(launcher: launch.Launcher) -> None:
@@ -89,37 +88,37 @@ def test_one_users_scratch_leaves_disk_for_others(launcher: launch.Launcher) -> 
         with pytest.raises(
             PolicyError, match=r"^launch policy: scratch: want at most 500 for one user, got 501"
         ):
-            launcher._take(ANN, 1 << 29, 501)
-    launcher._take(ANN, 1 << 29, 500)
-    launcher._take(0, 0, 900)
+            launcher._charges.take(ANN, 1 << 29, 501)
+    launcher._charges.take(ANN, 1 << 29, 500)
+    launcher._charges.take(0, 0, 900)
 
 
 def test_one_users_launches_leave_turns_for_others() -> None:
     """However many launches a user makes at once, one waits for the spawner, before the next user's."""
-    begun: queue.SimpleQueue[str] = queue.SimpleQueue()
+    begun: queue.SimpleQueue[int] = queue.SimpleQueue()
     go_on = threading.Event()
 
-    class Slow(Orders):
-        def send(self, order: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
-            begun.put(order["id"])
-            go_on.wait(300)
-            return {}
+    class Slow:
+        turns = shares.Turns()
 
-    ours, spawner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    lost = threading.Event()
-    with ours, spawner:
-        orders = Slow(ours, lost.set)
-        spawner.shutdown(socket.SHUT_WR)
-        assert lost.wait(300)  # nothing listens any more
+        def launch(self, image: int, *, user: int, **_: object) -> None:
+            begun.put(image)
+            go_on.wait(300)
+
+    slow: Any = Slow()
+
+    def launch(user: int, image: int) -> None:
+        Host(slow, user, slow, slow)._launch({"op": "launch"}, [image])
+
     with ThreadPoolExecutor(4) as threads:
-        asked = [(ANN, "first"), (ANN, "second"), (ANN, "third")]
-        several = [threads.submit(orders.start, user, {"id": name}, []) for user, name in asked]
+        several = [threads.submit(launch, ANN, image) for image in (1, 2, 3)]
         first = begun.get(timeout=300)
-        threads.submit(orders.start, BOB, {"id": "bob's"}, [])
-        assert begun.get(timeout=300) == "bob's"
+        bobs = threads.submit(launch, BOB, 4)
+        assert begun.get(timeout=300) == 4
         go_on.set()
-        assert [each.result(300) for each in several] == [{}, {}, {}]
-    assert {first, begun.get(), begun.get()} == {"first", "second", "third"}
+        for each in (*several, bobs):
+            each.result(300)
+    assert {first, begun.get(), begun.get()} == {1, 2, 3}
 
 
 class Store:
@@ -242,7 +241,7 @@ def test_what_nobody_uses_is_given_back_after_a_while(store: Store) -> None:
 
     store.holds.tidy(idle_seconds=0)
     assert store.gone == ["b"]
-    assert set(store.holds.files()) == {used}
+    assert set(store.holds.files(0)) == {used}
 
 
 def test_a_layer_that_cannot_be_dropped(store: Store) -> None:
@@ -293,4 +292,4 @@ def test_a_layer_that_was_changed_and_is_not_read_again(store: Store) -> None:
     store.holds.release([layer], ANN)
     store.holds.tidy(idle_seconds=0)
     assert store.gone == []
-    assert store.holds.files() == {}
+    assert store.holds.files(0) == {}

@@ -43,8 +43,8 @@ def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:
     try:
         value = toml.loads(data, what, max_size=most)
     except FormatError as error:
-        mend = f"{error.hint}; {hint}" if error.hint else None
-        raise FormatError(error.message, hint=mend, code=error.code) from None
+        fix = f"{error.hint}; {hint}" if error.hint else None
+        raise FormatError(error.message, hint=fix, code=error.code) from None
     _check(value, what)
     return Table(value, what, hint)
 

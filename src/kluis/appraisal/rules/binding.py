@@ -25,7 +25,7 @@ from kluis.formats.kluis.runtime_data import RuntimeData
 UNPROVEN: Final = "a document that the evidence does not prove"
 NOT_GIVEN: Final = "one, and the relying party gave none"
 EMULATED: Final = "Kluis emulated"
-ANEW: Final = "the evidence was made for something else: ask for new evidence"
+RENEW: Final = "the evidence was made for something else: ask for new evidence"
 REPLAY: Final = "ask for new evidence over your own nonce"
 GIVE_NONCE: Final = "give the nonce you made: --nonce"
 
@@ -36,15 +36,17 @@ def report_data_rules(
     """Rules on the binding of evidence that is not of a Kluis enclave."""
     want, got = binding.report_data, claims.report_data
     if isinstance(want, Any):
-        yield Rule.of("report_data", True, want="any", got=short(got) or ABSENT, fix=ANEW, affirms=False)
+        yield Rule.of("report_data", True, want="any", got=short(got) or ABSENT, fix=RENEW, affirms=False)
     elif want is Session.GIVEN:
-        yield _exact("report_data", wanted, got, fix=ANEW if wanted else "give what you bound: --report-data")
+        yield _exact(
+            "report_data", wanted, got, fix=RENEW if wanted else "give what you bound: --report-data"
+        )
     elif want is Session.NONCE:
         known = nonce if nonce and len(nonce) <= len(got) else None
         padded = known.ljust(len(got), b"\0") if known else None
         yield _exact("report_data", padded, got, fix=REPLAY if known else GIVE_NONCE, stale=True)
     else:
-        yield _same("report_data", want, got, fix=ANEW)
+        yield _same("report_data", want, got, fix=RENEW)
     if binding.nonce:
         fix = REPLAY if nonce else GIVE_NONCE
         if claims.nonce is None:

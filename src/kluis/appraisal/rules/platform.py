@@ -61,7 +61,7 @@ def _denylist_rule(claims: Claims, policy: Policy) -> Rule:
         not (policy.denylists and denied),
         want=f"a platform that is on no list of {denylist.reviewed_on()}" if policy.denylists else "any",
         got=", ".join(entry.id for entry in denied) or "on none",
-        fix="; ".join(entry.mend for entry in denied),
+        fix="; ".join(entry.fix for entry in denied),
         aspect=Aspect.HARDWARE,
         affirms=False,
     )
@@ -82,12 +82,12 @@ def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:
         unaccepted = set(tcb.advisories) - accepted
     # List all of them if none is refused: a reader would understand "none" as a fixed platform.
     named = ", ".join(sorted(unaccepted or tcb.advisories)) or ABSENT
-    mended = tcb.status is TcbStatus.UP_TO_DATE and tcb.advisories
+    fixed = tcb.status is TcbStatus.UP_TO_DATE and tcb.advisories
     yield Rule.of(
         "advisories",
         not unaccepted,
         want="any" if isinstance(accepted, Any) else f"only {either(accepted)}" if accepted else "none",
-        got=f"{named}, fixed: UpToDate" if mended else named,
+        got=f"{named}, fixed: UpToDate" if fixed else named,
         fix="update the platform, or accept the advisories in the policy",
         aspect=Aspect.HARDWARE,
         affirms=False,

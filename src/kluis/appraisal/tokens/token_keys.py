@@ -141,8 +141,7 @@ def of_pem(data: bytes) -> TrustedKey:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         raise FormatError(
-            "token key: want a certificate or a public key in PEM, got another",
-            hint=_PUBLISHED,
+            "token key: want a certificate or a public key in PEM, got another", hint=_PUBLISHED
         ) from None
     return TrustedKey("", _usable(key, "token key"), None, None)
 

@@ -22,7 +22,7 @@ from kluis.cleanroom.agreement.keys import (
     check_public,
     check_signature,
 )
-from kluis.cleanroom.agreement.lookalikes import skeleton
+from kluis.cleanroom.agreement.lookalikes import mixed_word, skeleton
 from kluis.cleanroom.agreement.terms import ColumnName, Hex32, Identifier, Terms, Time
 from kluis.errors import AuthenticityError, PolicyError
 
@@ -43,6 +43,7 @@ class Party(Document, frozen=True):
 
 
 MAX_MACHINE = 32_768
+MAX_FRESH_DAYS = 3650
 
 
 class Measurement(Document, frozen=True):
@@ -77,7 +78,7 @@ class Code(Document, frozen=True, omit_defaults=True):
     roots: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     lacks: tuple[str, ...]
     counter: tuple[Literal["unwitnessed", "witnessed"], ...]
-    fresh_seconds: Annotated[int, msgspec.Meta(ge=1)]
+    fresh_seconds: Annotated[int, msgspec.Meta(ge=1, le=MAX_FRESH_DAYS * 86_400)]
     machine: Annotated[str, msgspec.Meta(max_length=MAX_MACHINE)] = ""
 
 
@@ -198,8 +199,8 @@ class Agreement(Document, frozen=True):
         """Refuse an agreement that contradicts itself, or that cannot be shown to a person unchanged.
 
         1. Every text in it can be shown.
-        2. Parties, data sets and analyses appear once, and no two parties look alike or share a key. Only a
-           party can sign with its key, and results can be sealed to it.
+        2. Parties, data sets and analyses appear once, and no two parties look alike or share a key; no word
+           of a name mixes alphabets. Only a party can sign with its key, and results can be sealed to it.
         3. The measurements are those of the named code.
         4. It ends after it begins, and everything it refers to exists, with the required role.
 
@@ -211,6 +212,11 @@ class Agreement(Document, frozen=True):
         _want_once("party", [each.id for each in self.parties])  # 2
         _want_unlike("short names", [(each.id,) for each in self.parties])
         _want_unlike("names", [(each.id, each.name) for each in self.parties])
+        for each in self.parties:
+            if word := mixed_word(each.name):
+                raise PolicyError(
+                    f"agreement: want a party's name in one alphabet a word, got {word!a}", code="agreement"
+                )
         _want_once("data set", [each.id.lower() for each in self.datasets])
         _want_once("analysis", [each.id for each in self.analyses])
         for keys in (

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from kluis.cleanroom.agreement.documents import Document
 from kluis.errors import PolicyError
+from kluis.formats.encoding.brief import instant
 from kluis.hashes import sha256
 
 WIDTH: Final = 80
@@ -148,7 +149,7 @@ def _scalar(value: Any) -> str:
         case bytes():
             return f"{len(value)} bytes, sha256 {sha256(value).hex()}"
         case datetime.datetime():
-            return value.isoformat().replace("+00:00", "Z")
+            return instant(value)
         case bool() | None:
             return json.dumps(value)
         case _:

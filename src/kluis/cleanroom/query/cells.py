@@ -7,17 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from kluis.cleanroom.query.row_classes import RowClass
-from kluis.cleanroom.query.tree import (
-    All,
-    Any,
-    Column,
-    Comparison,
-    Condition,
-    Key,
-    Not,
-    Persons,
-    Present,
-)
+from kluis.cleanroom.query.tree import All, Any, Column, Comparison, Condition, Key, Not, Persons, Present
 
 Keys = tuple[Hashable, ...]
 

@@ -71,6 +71,8 @@ def read_condition(node: exp.Expression, resolve: Resolve) -> Condition:
         case exp.In():
             only(node, "this", "expressions")
             column = _column(node.this, resolve)
+            if not node.expressions:
+                raise QueryError(f"query: want {column.label} IN a list, got none", code="query_form")
             return OneOf(column, tuple(_equal(column, each) for each in node.expressions))
         case exp.NEQ():
             return Not(_comparison(node, "=", resolve))

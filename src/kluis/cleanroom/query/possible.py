@@ -271,11 +271,7 @@ def _beside(value: Value) -> list[Value]:
         case int():
             return [each for each in (value - 1, value, value + 1) if -_INT64 <= each < _INT64]
         case float():
-            return [
-                math.nextafter(value, -math.inf),
-                value,
-                math.nextafter(value, math.inf),
-            ]
+            return [math.nextafter(value, -math.inf), value, math.nextafter(value, math.inf)]
         case datetime.datetime():
             return _shift(value, datetime.timedelta(microseconds=1))
         case datetime.date():

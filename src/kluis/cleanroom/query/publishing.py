@@ -94,11 +94,7 @@ def _counts(cell: Cell, persons: Persons) -> bool:
 
 
 def _publishable(
-    groups: Groups,
-    classes: tuple[RowClass, ...],
-    cells: list[Cell],
-    cells_of: dict[Keys, list[Cell]],
-    k: int,
+    groups: Groups, classes: tuple[RowClass, ...], cells: list[Cell], cells_of: dict[Keys, list[Cell]], k: int
 ) -> dict[Keys, list[Cell]]:
     """The published groups, and their cells."""
     sources = range(len(groups.persons.sources))

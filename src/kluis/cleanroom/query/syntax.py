@@ -23,6 +23,8 @@ def parse(text: str) -> exp.Select:
     Raises:
         QueryError: not SQL, not one SELECT, too large, or nested too deeply for the parser.
     """
+    if "{#" in text:  # which sqlglot skips as a comment up to #}, and SQL has not
+        raise QueryError("query: want no {#, got one", code="query_syntax")
     try:
         statements = sqlglot.parse(text, dialect="duckdb")
     except (SqlglotError, RecursionError) as error:
@@ -157,9 +159,11 @@ def outputs_of(select: exp.Select) -> dict[str, exp.Expression]:
     return outputs
 
 
-def case_of(node: exp.Expression) -> tuple[exp.Expression, exp.Expression, exp.Expression | None] | None:
-    """The condition, value and ELSE of a CASE of one arm; None if it is something else."""
-    node = node.unnest()
+def case_of(
+    node: exp.Expression | None,
+) -> tuple[exp.Expression, exp.Expression, exp.Expression | None] | None:
+    """The condition, value and ELSE of a CASE of one arm; None if it is something else, or nothing."""
+    node = node.unnest() if node is not None else None
     if not isinstance(node, exp.Case) or len(node.args["ifs"]) != 1:
         return None
     only(node, "ifs", "default")

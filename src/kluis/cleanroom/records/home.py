@@ -22,6 +22,7 @@ from kluis.cleanroom.agreement.exchange import ReleaseStatement
 from kluis.cleanroom.agreement.keys import SEALING_SECRET_SIZE, SIGNING_SIZE, SealingKey, SigningKey
 from kluis.cleanroom.agreement.terms import ColumnName, Hex32, Identifier
 from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.hashes import sha256
 
 T = TypeVar("T", bound=Document)
 
@@ -56,6 +57,15 @@ class Pin(Document, frozen=True):
 
     party: Identifier
     keys: Hex32
+
+
+class Place(Document, frozen=True):
+    """The room that a folder was when this party joined it there, as ``room.json`` described it."""
+
+    folder: str
+    room: Hex32
+    title: str
+    purpose: str
 
 
 class Current(Document, frozen=True):
@@ -178,15 +188,36 @@ class Home:
         """
         write_once(self.pin_path(party), encode(Pin(party=party, keys=keys)))
 
-    def accept_root(self, key: str) -> None:
-        """Record that this party accepts evidence under a root, by the SHA-256 of its key in hex."""
-        path = self.path / "roots" / key
+    def place_path(self, folder: Path) -> Path:
+        """The path of the record of the room that this party joined in a folder."""
+        name = sha256(os.fsencode(folder.resolve())).hex()
+        return self.path / "places" / f"{name}.json"
+
+    def place(self, folder: Path) -> Place | None:
+        """The room that this party joined in a folder; None if it joined none there."""
+        path = self.place_path(folder)
+        return self._read(str(path.relative_to(self.path)), Place) if path.exists() else None
+
+    def places(self) -> tuple[Place, ...]:
+        """Every room that this party joined, with its folder."""
+        names = sorted(each.name for each in (self.path / "places").glob("[0-9a-f]*.json"))
+        return tuple(self._read(f"places/{name}", Place) for name in names)
+
+    def keep_place(self, folder: Path, room: str, title: str, purpose: str) -> None:
+        """Record the room that this party joined in a folder."""
+        name = os.fsencode(folder.resolve()).decode("utf-8", "backslashreplace")
+        place = Place(folder=name, room=room, title=title, purpose=purpose)
+        files.write(self.place_path(folder), encode(place))
+
+    def accept_root(self, root: str) -> None:
+        """Record that this party accepts evidence under a root, by ``trust.identity_of``."""
+        path = self.path / "roots" / root
         if not path.exists():
             write_once(path, b"")
 
-    def accepts_root(self, key: str) -> bool:
-        """Whether this party accepted a root before."""
-        return (self.path / "roots" / key).is_file()
+    def accepts_root(self, root: str) -> bool:
+        """Whether this party accepted a root before, at that level."""
+        return (self.path / "roots" / root).is_file()
 
     def has_signed(self, agreement_hash: str) -> bool:
         """Whether this party signed an agreement, by its own record."""

@@ -26,14 +26,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from kluis.cleanroom.agreement import shown
-from kluis.cleanroom.agreement.agreement import (
-    Agreement,
-    Dataset,
-    Party,
-    Signature,
-    SignedAgreement,
-    Text,
-)
+from kluis.cleanroom.agreement.agreement import Agreement, Dataset, Party, Signature, SignedAgreement, Text
 from kluis.cleanroom.agreement.documents import MAX_BYTES, Document, decode, encode
 from kluis.cleanroom.agreement.exchange import SignatureBytes, SignedStop
 from kluis.cleanroom.agreement.keys import check_signature
@@ -48,6 +41,7 @@ from kluis.errors import (
     PolicyError,
     UnavailableError,
     UsageError,
+    foreign,
 )
 
 T = TypeVar("T", bound=Document)
@@ -121,15 +115,68 @@ class Room:
         return cls(path)
 
     def join(self, home: Home, party: Party) -> None:
-        """Add a party to the room, signed with its own key.
+        """Add a party to the room, signed with its own key; its home records which room this is.
 
         Raises:
-            PolicyError: its name cannot be shown unchanged.
+            PolicyError: its name, or the room's title or purpose, cannot be shown unchanged.
+            AuthenticityError: as :meth:`require_same`.
         """
         shown.check(party, "party")
+        shown.check(self.file, "room")
+        self.require_same(home)
+        home.keep_place(self.path, self.file.room, self.file.title, self.file.purpose)
         raw = encode(party)
         joined = Joined(party=raw, signature=home.signing.sign(PARTY, raw))
         self.folder.replace(f"parties/{party.id}.json", encode(joined))
+
+    def require_same(self, home: Home) -> None:
+        """Refuse a folder that is another room than the one that a party joined there, or states its id.
+
+        Anyone who can write the folder chooses the id, the title and the purpose in it: data would be sealed,
+        and an agreement signed, for another room.
+
+        Raises:
+            AuthenticityError: by the party's own record, the folder was another room, or the room of this id
+                has another title or purpose.
+        """
+        here = home.place(self.path)
+        # The one that makes a room can give it another's id from the beginning.
+        same = [each for each in home.places() if each.room == self.file.room]
+        for known in [here, *same] if here is not None else same:
+            for what, want, got in (
+                ("room", known.room, self.file.room),
+                ("title", known.title, self.file.title),
+                ("purpose", known.purpose, self.file.purpose),
+            ):
+                if got != want:
+                    hint = "somebody copied that room's id: join nothing here, and ask who made this folder"
+                    if known is here:
+                        record = home.place_path(self.path)
+                        hint = "somebody replaced room.json: ask the other parties"
+                        hint += f"; if it is a new room, remove {record} and join it"
+                    raise AuthenticityError(
+                        f"{self.path}: want {what} {foreign(want, 80)!a}, as {home.party} joined it in "
+                        f"{known.folder}, got {foreign(got, 80)!a}",
+                        hint=hint,
+                        code="room_changed",
+                    )
+
+    def require_joined(self, home: Home) -> None:
+        """Refuse a folder in which a party joined no room, or another one.
+
+        Raises:
+            PolicyError: it joined none, by its own record.
+            AuthenticityError: as :meth:`require_same`.
+        """
+        self.require_same(home)
+        if home.place(self.path) is None:
+            raise PolicyError(
+                f"{self.path}: {home.party} joined no room there, by its own record; it states to be "
+                f"{foreign(self.file.title, 80)!a}, room {self.file.room[:16]}..",
+                hint=f"if that is the room that you mean: kluis room init {self.path} --as {home.party}, with"
+                " --role and --name as before",
+                code="room_unjoined",
+            )
 
     def party(self, name: Identifier) -> Party:
         """A joined party, with its keys from the folder; nothing else confirms them.

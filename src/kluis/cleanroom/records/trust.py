@@ -31,7 +31,7 @@ class Trust:
 
     def __init__(self, home: Home, here: Iterable[bytes] = ()) -> None:
         self._home = home
-        self._here = {key_of(anchor) for pem in here for anchor in TrustAnchors.from_pem(pem)}
+        self._here = {identity_of(anchor) for pem in here for anchor in TrustAnchors.from_pem(pem)}
 
     def standing(self, party: Party) -> Standing:
         """The status of a party's keys in a document."""
@@ -90,9 +90,9 @@ class Trust:
         (anchor,) = TrustAnchors.from_pem(pem.encode())
         if TrustAnchors.shipped().match(anchor.spki) is not None:
             return anchor, "a vendor's"
-        if key_of(anchor) in self._here:
+        if identity_of(anchor) in self._here:
             return anchor, "given by you or by this machine's platform"
-        return anchor, "accepted by you before" if self._home.accepts_root(key_of(anchor)) else ""
+        return anchor, "accepted by you before" if self._home.accepts_root(identity_of(anchor)) else ""
 
     def require_roots(self, roots: Iterable[str]) -> None:
         """Refuse a root that this party does not know.
@@ -113,7 +113,7 @@ class Trust:
     def remember_roots(self, roots: Iterable[str]) -> None:
         """Accept an agreement's roots permanently, once it is signed."""
         for pem in roots:
-            self._home.accept_root(key_of(self.root(pem)[0]))
+            self._home.accept_root(identity_of(self.root(pem)[0]))
 
     def require_parent(self, agreement: Agreement) -> None:
         """Refuse an agreement that amends one that this party did not sign in this room.
@@ -149,6 +149,14 @@ class Trust:
 def key_of(anchor: Anchor) -> str:
     """Identify a root by the SHA-256 of its SubjectPublicKeyInfo; 64 hex digits."""
     return sha256(anchor.spki).hex()
+
+
+def identity_of(anchor: Anchor) -> str:
+    """Identify a root that a party accepts: its key and its level.
+
+    The holder of an operator's key can sign another certificate of that key, with any level of such roots.
+    """
+    return f"{key_of(anchor)}.{anchor.level.value}"
 
 
 def read_confirmations(confirmations: Iterable[str]) -> Mapping[str, str]:

@@ -115,7 +115,7 @@ def withdraw(room: Room, run: str) -> None:
 def take_part(
     room: Room, party: str, owner: Owner, patience_seconds: float, clock: Callable[[], datetime.datetime]
 ) -> str:
-    """Take part as an owner: find the waiting run, verify, release; return the run's id.
+    """Take part as an owner: find the newest waiting run, verify, release; return the run's id.
 
     Raises:
         UnavailableError: no run is waiting, or its host ended it or disappeared.
@@ -191,16 +191,17 @@ def _open_run(room: Room, agreement: str, patience_seconds: float) -> Open:
     others: dict[str, int] = {}  # what was read, and is no run of this agreement, by when it was changed
     unreadable: KluisError | None = None
     while True:
-        for run in room.run_names():
-            changed = room.folder.modification_time(f"runs/{run}/open.json")
-            if changed is None or others.get(run) == changed:
+        times = [(room.folder.modification_time(f"runs/{run}/open.json"), run) for run in room.run_names()]
+        # The newest first: a host that was killed leaves its run open.
+        for changed, run in sorted(((at, run) for at, run in times if at is not None), reverse=True):
+            if others.get(run) == changed:
                 continue
             try:
                 waiting = _get(room, run, "open", Open)
                 if (waiting.agreement, waiting.run) == (agreement, run):
                     return waiting
             except (FormatError, UnavailableError) as error:  # anyone who can write here can put it here
-                unreadable = error
+                unreadable = unreadable or error  # that of the newest
             others[run] = changed
         if time.monotonic() >= until:
             raise unreadable or UnavailableError(

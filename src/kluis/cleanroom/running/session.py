@@ -28,6 +28,8 @@ from kluis.hashes import sha256
 if TYPE_CHECKING:
     import polars as pl
 
+HOURS_APART = 24  # the times that the owners of one run sign
+
 
 class Session:
     """One run of one agreement.
@@ -161,7 +163,8 @@ class Session:
 
         Raises:
             UsageError: it ran already, an owner has not released its keys, or a file is missing.
-            FreshnessError: by an owner's clock, the agreement or its terms have expired.
+            FreshnessError: by an owner's clock, the agreement or its terms have expired; or an owner signed
+                another time than the others.
             AuthenticityError: a key does not open a file.
             PolicyError: the agreement publishes more figures than its limit, or a query is not allowed.
         """
@@ -188,8 +191,16 @@ class Session:
         missing = [each for each in self._agreement.owners if each not in self._releases]
         if missing:
             raise UsageError(f"run: want the keys of every owner, missing {missing}", code="run_unreleased")
-        # The host could set this machine's clock: the time of a run is the one that the owners signed.
-        now = max(statement.time for _, statement in self._releases.values())
+        # The host could set this machine's clock: the time of a run is the one that the owners signed. One of
+        # them can sign any: a receipt of that time would be wrong, or nobody could check it.
+        times = [statement.time for _, statement in self._releases.values()]
+        now = max(times)
+        if min(times) < self._agreement.created or now - min(times) > datetime.timedelta(hours=HOURS_APART):
+            raise FreshnessError(
+                f"release: want times from {self._agreement.created}, at most {HOURS_APART} hours apart, "
+                f"got {min(times)} to {now}",
+                code="release",
+            )
         expires = earliest(self._agreement.expires, tuple(each.terms for each in self._agreement.datasets))
         if now >= expires:
             raise FreshnessError(

@@ -41,9 +41,15 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
     """Check an agreement against its signer's record: own keys and data, the roots, what it amends.
 
     Raises:
-        PolicyError: it has other terms, files, root or parent.
+        PolicyError: the signer stopped it, or it has other terms, files, root or parent.
         AuthenticityError: it gives a party keys other than the confirmed ones.
     """
+    if home.has_withdrawn(agreement.hash):  # its client would release nothing, and it replaces one in force
+        raise PolicyError(
+            f"agreement {agreement.hash[:16]}: {home.party} stopped it",
+            hint="a stop is permanent: propose it again, and sign that",
+            code="stopped",
+        )
     trust.require_parties(agreement.parties)
     trust.require_roots(agreement.code.roots)
     trust.require_parent(agreement)
@@ -65,12 +71,21 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
             raise PolicyError(f"data set {dataset.id}: the proposal has other terms or files than you sealed")
 
 
-def sign(home: Home, trust: Trust, agreement: Agreement) -> Signature:
+def sign(room: Room, home: Home, trust: Trust, agreement: Agreement) -> Signature:
     """Check an agreement against the signer's record, and sign it. Nothing is stored yet.
 
+    Args:
+        room: its folder, which must be the room that the signer joined there.
+        home: the signer's own folder.
+        trust: the signer's.
+        agreement: of that room.
+
     Raises:
-        PolicyError, AuthenticityError: as :func:`check_against_record`, or it contradicts itself.
+        PolicyError, AuthenticityError: as :func:`check_against_record`, it contradicts itself, or it is of
+            another room than the one that the signer joined in this folder.
     """
+    room.require_joined(home)
+    room.require_own(agreement)
     check_against_record(home, trust, agreement)
     return agreements.sign(agreement, home.party, home.signing)
 

@@ -30,6 +30,7 @@ import msgspec
 
 from kluis.cleanroom import query
 from kluis.cleanroom.agreement.agreement import (
+    MAX_FRESH_DAYS,
     Agreement,
     Analysis,
     Code,
@@ -60,7 +61,7 @@ class CodeRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lacks: tuple[Lack, ...] = ()
     counter: tuple[Literal["unwitnessed", "witnessed"], ...] = ("unwitnessed", "witnessed")
     svn_min: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
-    fresh_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 31
+    fresh_days: Annotated[int, msgspec.Meta(ge=1, le=MAX_FRESH_DAYS)] = 31
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,8 +8,6 @@ import shutil
 import subprocess
 from typing import Annotated, Any
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.cloud import places
 from kluis.cli.cloud.places import State
@@ -31,14 +29,8 @@ SETTINGS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("az", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(az)
-
-
 def az(
-    words: Annotated[list[str], argument("What az is called with.", "ARGUMENT...")],
-    state: State = None,
+    words: Annotated[list[str], argument("What az is called with.", "ARGUMENT...")], state: State = None
 ) -> None:
     """Run Azure's command line against the local cloud.
 

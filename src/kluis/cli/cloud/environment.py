@@ -5,18 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import Annotated
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.cloud import places
 from kluis.cli.cloud.places import State
 from kluis.cli.parameters import flag
 from kluis.serve.cloud import variables
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("env")(env)
 
 
 def env(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from kluis.cli.parameters import option
-from kluis.errors import UnavailableError, UnsupportedError, UsageError
+from kluis.errors import BY_NAME, InternalError, KluisError, UnavailableError
 from kluis.serve.cloud import lock, record, variables
 from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.record import Fault, Run
@@ -64,7 +64,7 @@ def stopped_error(folder: Folder) -> UnavailableError:
     return UnavailableError(f"{folder.path}: no services run", hint="kluis up -d", code="cloud_stopped")
 
 
-def error_of(fault: Fault) -> Exception:
-    """The error that another process recorded."""
-    kinds = {each.__name__: each for each in (UsageError, UnsupportedError)}
+def error_of(fault: Fault) -> KluisError:
+    """The error that another process recorded, of the same kind."""
+    kinds: dict[str, type[KluisError]] = {**BY_NAME, InternalError.__name__: InternalError}
     return kinds.get(fault.kind, UnavailableError)(fault.message, hint=fault.hint, code=fault.code)

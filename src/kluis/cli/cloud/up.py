@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-import typer
-
 from kluis.cli import completion, render
 from kluis.cli.cloud import background, places
 from kluis.cli.cloud.places import State
@@ -19,11 +17,6 @@ from kluis.serve.cloud import lock
 from kluis.serve.cloud.folder import Folder
 
 ALL = ("attestation", "keyvault", "ledger", "provisioning")
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("up")(up)
 
 
 def up(

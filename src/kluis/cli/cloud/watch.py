@@ -6,8 +6,6 @@ import signal
 import time
 from typing import Annotated, Any
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.cloud import health, places
 from kluis.cli.cloud.places import State
@@ -21,17 +19,8 @@ LOOK_SECONDS = 0.02
 STOP_SECONDS = 120.0
 
 
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    app.command("wait")(wait)
-    app.command("status")(status)
-    app.command("logs")(logs)
-    app.command("down")(down)
-
-
 def wait(
-    timeout: Annotated[float, option("The longest time to wait.", "SECONDS")] = 600.0,
-    state: State = None,
+    timeout: Annotated[float, option("The longest time to wait.", "SECONDS")] = 600.0, state: State = None
 ) -> None:
     """Wait until every service of the local cloud serves.
 

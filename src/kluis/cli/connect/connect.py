@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-import typer
-
 from kluis.cli.evidence import files
 from kluis.cli.evidence.verify import Roots
 from kluis.cli.parameters import argument, option
@@ -24,11 +22,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{16,4096}")
 BACKLOG: Final = 128
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("connect")(connect)
 
 
 def connect(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -98,9 +97,7 @@ def _describe_proxy(
 
 
 def _note(text: str) -> None:
-    """Print a message; a full disk or a closed pipe ends no proxy."""
-    with contextlib.suppress(OSError):
-        render.note(text if text.startswith("kluis:") else f"kluis: {text}")
+    render.report(text if text.startswith("kluis:") else f"kluis: {text}")
 
 
 def _standing(

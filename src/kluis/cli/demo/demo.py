@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from kluis.cli.parameters import flag
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's command."""
-    app.command("demo")(demo)
 
 
 def demo(

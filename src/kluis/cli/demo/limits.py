@@ -58,7 +58,7 @@ def attempts(stage: Stage) -> Iterator[Attempt]:
         with stage.start() as enclave:
             conduct.conduct(Calls(enclave), stage.room, stage.participants(), stage.platform.collateral())
             if enclave.level == "process-user":
-                yield host_application(stage, enclave.pid)
+                yield host_application(enclave.pid)
         yield Attempt("root", "perf, a uprobe, a patched code page", "needs root: sudo make demo", None)
         return
     seen = Seen()

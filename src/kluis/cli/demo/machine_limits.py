@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from kluis import evidence
@@ -22,6 +20,7 @@ from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee.doctor import attempts as ways
 from kluis.tee.tpm.tpm import Tpm
 from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm import processor
@@ -72,19 +71,8 @@ def _read_vtpm(stage: Stage) -> Attempt:
     ):
         commands.nv_define(area)
         commands.nv_write(INDEX, word, by=OWNER)
-        times = _count(vtpm.pid, word)
+        times = ways.by_memory_file(vtpm.pid, word).copies
     return Attempt("root", tried, f"{times} copies of a word of 32 bytes", times == 0)
-
-
-def _count(pid: int, word: bytes) -> int:
-    times = 0
-    with contextlib.suppress(PermissionError), Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            start, end = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
-            with contextlib.suppress(OSError, ValueError, OverflowError):
-                memory.seek(start)
-                times += memory.read(end - start).count(word)
-    return times
 
 
 def end_machine(stage: Stage, enclave: EnclaveProxy) -> Attempt:

@@ -9,17 +9,17 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import kluis
 from kluis.appraisal.draft import draft
-from kluis.cli import render
 from kluis.cli.demo import machine_limits, machine_release, text
 from kluis.cli.demo.attempt import Attempt, expect_refusal
 from kluis.cli.demo.machine_release import Releasing
 from kluis.cli.demo.machine_stage import CPUS, MEMORY_MB, Shown, Stage
+from kluis.cli.demo.text import conclude, print_each, say
 from kluis.errors import InternalError, UnavailableError
 from kluis.evidence import Collateral
 from kluis.hashes import sha256
@@ -55,11 +55,11 @@ def play() -> None:
     """
     began, facts = time.monotonic(), dict[str, Any]()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
-    _say(text.paragraph(OPENING))
+    say(text.paragraph(OPENING))
     with tempfile.TemporaryDirectory(prefix="kluis-demo-") as name, Platform.connect().hold():
         stage, root = Stage(Path(name)), machine_limits.emulated_processor().root_pem()
         missing = frozenset({*Platform.connect().status()["missing"], "secret-memory"})
-        _say("\nAn attestation service and a vault start, each in an enclave of this computer.")
+        say("\nAn attestation service and a vault start, each in an enclave of this computer.")
         with (
             contextlib.ExitStack() as stack,
             machine_release.running(stage.folder / "services", root, missing) as releasing,
@@ -67,23 +67,17 @@ def play() -> None:
             stack.callback(stage.remove)
             stage.root = root
             _outside(stage, facts, missing, releasing)
-            tried = list(_print_each(_inside(stage, facts, releasing)))
-            _say(text.heading(6, "What an emulated processor does NOT keep out"))
-            limits = list(_print_each(machine_limits.try_limits(stage), limit=True))
+            tried = list(print_each(_inside(stage, facts, releasing)))
+            say(text.heading(6, "What an emulated processor does NOT keep out"))
+            limits = list(print_each(machine_limits.try_limits(stage), limit=True))
     signal.signal(signal.SIGTERM, before)
-    _say("\n" + text.paragraph(CLOSING))
+    say("\n" + text.paragraph(CLOSING))
     facts |= {"attempts": [vars(each) for each in tried], "limits": [vars(each) for each in limits]}
-    facts["seconds"] = round(time.monotonic() - began, 1)
-    if render.wants_json():
-        render.out(facts, "")
-    else:
-        _say(f"\n{facts['seconds']} seconds; nothing was left behind")
-    if worked := [each.tried for each in tried if each.refused is False]:
-        raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
+    conclude(facts, began)
 
 
 def _outside(stage: Stage, facts: dict[str, Any], missing: frozenset[str], releasing: Releasing) -> None:
-    _say(text.heading(1, "An image, outside of any machine"))
+    say(text.heading(1, "An image, outside of any machine"))
     example = Path(kluis.__file__).resolve().parents[2] / "examples" / "machine"
     if not (example / "app.py").is_file():
         raise UnavailableError(f"demo: want {example}, found none", hint="run it in a checkout: make demo-vm")
@@ -91,35 +85,35 @@ def _outside(stage: Stage, facts: dict[str, Any], missing: frozenset[str], relea
     (source / "vault.json").write_bytes(releasing.expected.encode())
     builder.build(source, stage.image, stage.folder / "author.pem")
     with load(stage.image, insecure_allow_missing=missing) as enclave:
-        _say(text.fact("answers", enclave.greet("Ada")))
-        _say(text.fact("image id", enclave.image_id.hex()))
-        _say(text.fact("level", f"{enclave.level}: Linux isolates this enclave"))
+        say(text.fact("answers", enclave.greet("Ada")))
+        say(text.fact("image id", enclave.image_id.hex()))
+        say(text.fact("level", f"{enclave.level}: Linux isolates this enclave"))
         facts["outside"] = {"image_id": enclave.image_id.hex(), "level": enclave.level}
 
 
 def _inside(stage: Stage, facts: dict[str, Any], releasing: Releasing) -> Iterator[Attempt]:
     """The machine, and then each attack on it. One machine boots while another one is used."""
-    _say(text.heading(2, "The guest, measured before anything boots"))
+    say(text.heading(2, "The guest, measured before anything boots"))
     guest = building.build(stage.guest)
     stage.measured = measuring.measure(guest)
-    _say(text.fact("guest", f"kernel {guest.description.kernel}, no shell, no login"))
-    _say(text.fact("root hash", guest.description.root_hash))
+    say(text.fact("guest", f"kernel {guest.description.kernel}, no shell, no login"))
+    say(text.fact("root hash", guest.description.root_hash))
     releasing.keep(_required_claims(stage))
     good = (stage.guest / "initrd").read_bytes()
     initrd = good[:-1] + bytes([good[-1] ^ 1])  # of the padding at its end
     line = stage.rebuild("line", command_line=f"{guest.command_line} kluis.demo")
     with contextlib.ExitStack() as other:
         changed = other.enter_context(stage.machine(stage.rebuild("initrd", initrd=initrd), "-initrd"))
-        _say(text.heading(3, "The same image in a machine"))
+        say(text.heading(3, "The same image in a machine"))
         with stage.machine(stage.guest) as booting:
             platform = booting()
             about = kept.show(stage.name)
             with load(stage.image, platform=platform) as enclave:
                 stage.first = stage.evidence(enclave, platform)
                 _read(stage, about, facts)
-                _say(text.heading(4, "A key for this image in this guest"))
+                say(text.heading(4, "A key for this image in this guest"))
                 _release(enclave, releasing, facts)
-                _say(text.heading(5, "What the host tries"))
+                say(text.heading(5, "What the host tries"))
                 yield from _while_it_runs(stage, enclave, platform, int(about["pid"]))
         with stage.machine(stage.guest) as booting:
             yield from _other_initrd(stage, initrd, releasing, changed())
@@ -160,12 +154,12 @@ def _required_claims(stage: Stage) -> dict[str, str]:
 
 def _release(enclave: EnclaveProxy, releasing: Releasing, facts: dict[str, Any]) -> None:
     token = releasing.token(enclave)
-    _say(text.fact("token", f"AzureGuest, {len(token)} bytes; only this machine's vTPM opens it"))
+    say(text.fact("token", f"AzureGuest, {len(token)} bytes; only this machine's vTPM opens it"))
     release = releasing.release(token)
-    _say(text.fact("released", f"{len(release)} bytes, wrapped to a key in the vTPM"))
+    say(text.fact("released", f"{len(release)} bytes, wrapped to a key in the vTPM"))
     if not releasing.opens(enclave, release):
         raise InternalError("demo: want the owner's key, got another")
-    _say(text.fact("opened", "the enclave has the owner's key; its host saw only the wrapped one"))
+    say(text.fact("opened", "the enclave has the owner's key; its host saw only the wrapped one"))
     facts["released"] = True
 
 
@@ -176,22 +170,20 @@ def _read(stage: Stage, about: dict[str, Any], facts: dict[str, Any]) -> None:
     if machine is None:
         raise InternalError("demo: want claims of a machine, got none")
     stage.policy = draft(
-        verified,
-        runtime_data=stage.first.runtime_data,
-        launch_configuration=stage.first.launch_configuration,
+        verified, runtime_data=stage.first.runtime_data, launch_configuration=stage.first.launch_configuration
     )
     stage.measurement = machine.claims.measurement.value
     stage.judge(stage.first)
     same = claims.measurement.value == measure.measure(stage.image).image_id
     computed = {**stage.measured.pcrs, "pcr4": stage.measured.loaded}
     others = [name for name, value in computed.items() if machine.claims.registers[name].value != value]
-    _say(text.fact("image id", claims.measurement.value.hex() + (", the same" if same else ", ANOTHER")))
-    _say(text.fact("level", f"{claims.level}, by {machine.claims.anchor}"))
-    _say(text.fact("machine", f"{machine.kind}: launch digest {stage.measurement.hex()[:32]}.., of OVMF"))
+    say(text.fact("image id", claims.measurement.value.hex() + (", the same" if same else ", ANOTHER")))
+    say(text.fact("level", f"{claims.level}, by {machine.claims.anchor}"))
+    say(text.fact("machine", f"{machine.kind}: launch digest {stage.measurement.hex()[:32]}.., of OVMF"))
     words = (
         f"{', '.join(others)} DIFFER" if others else f"{', '.join(computed)} are as computed before the boot"
     )
-    _say(text.fact("registers", words))
+    say(text.fact("registers", words))
     facts["inside"] = {
         "image_id": claims.measurement.value.hex(),
         "level": str(claims.level),
@@ -322,14 +314,3 @@ def _swap_endorsement(shown: Shown, by: Shown) -> bytes:
     return dataclasses.replace(
         Collateral.from_json(shown.collateral), endorsement=other.endorsement
     ).to_json()
-
-
-def _print_each(attempts: Iterable[Attempt], *, limit: bool = False) -> Iterator[Attempt]:
-    for each in attempts:
-        _say(text.attempt(each, limit=limit))
-        yield each
-
-
-def _say(line: str) -> None:
-    if not render.wants_json():
-        print(line, flush=True)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json as jsonlib
 import signal
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from kluis.cleanroom.agreement.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipts.receipt import CheckedReceipt, check_receipt, check_result
 from kluis.cleanroom.receipts.results import open_result
 from kluis.cleanroom.running import conduct
-from kluis.cli import render
 from kluis.cli.demo import limits, process, room
 from kluis.cli.demo import text as demo_text
-from kluis.cli.demo.attempt import Attempt
 from kluis.cli.demo.stage import Calls, Stage
+from kluis.cli.demo.text import conclude, print_each, say
 from kluis.cli.room.room_text import format_result, summary_of
-from kluis.errors import InternalError
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee import places
 from kluis.tee.platform import start
@@ -48,7 +45,7 @@ def play(brief: bool) -> None:
     began = time.monotonic()
     facts: dict[str, Any] = {}
     running = [each for each in places.candidates() if start.answers(each)]
-    _say(demo_text.paragraph(demo_text.OPENING))
+    say(demo_text.paragraph(demo_text.OPENING))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
     stage = Stage()
     try:
@@ -56,58 +53,49 @@ def play(brief: bool) -> None:
         with stage.start() as enclave:
             answered = _main_job(stage, enclave, facts)
             if not brief:
-                _say(demo_text.heading(6, "Everyone who tries to get at the patients"))
+                say(demo_text.heading(6, "Everyone who tries to get at the patients"))
                 kept_out = [
-                    *_each(room.attempts(stage, enclave, answered)),
-                    *_each(process.attempts(stage, enclave)),
+                    *print_each(room.attempts(stage, enclave, answered)),
+                    *print_each(process.attempts(stage, enclave)),
                 ]
                 facts["attempts"] = [vars(each) for each in kept_out]
         if not brief:
-            _say(demo_text.heading(7, f"What level '{facts['level']}' does NOT keep out"))
-            facts["limits"] = [vars(each) for each in _each(limits.attempts(stage), limit=True)]
-            _say(demo_text.heading(8, "What it was"))
-            _say(demo_text.closing(facts["level"], stage.agreement.k_min))
+            say(demo_text.heading(7, f"What level '{facts['level']}' does NOT keep out"))
+            facts["limits"] = [vars(each) for each in print_each(limits.attempts(stage), limit=True)]
+            say(demo_text.heading(8, "What it was"))
+            say(demo_text.closing(facts["level"], stage.agreement.k_min))
     finally:
         stage.close(stop=not running)
         signal.signal(signal.SIGTERM, before)
-    facts["seconds"] = round(time.monotonic() - began, 1)
-    if render.wants_json():
-        render.out(facts, "")
-    else:
-        _say(f"\n{facts['seconds']} seconds; nothing was left behind")
-    worked = [each["tried"] for each in facts.get("attempts", ()) if each["refused"] is False]
-    if worked:
-        raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
+    conclude(facts, began)
 
 
 def _set_up(stage: Stage, facts: dict[str, Any]) -> None:
-    _say(demo_text.heading(1, "The code that will run inside, measured"))
+    say(demo_text.heading(1, "The code that will run inside, measured"))
     built = stage.build()
     size = stage.image.stat().st_size / 1e6
-    _say(demo_text.fact("image", f"{size:.0f} MB: this Python, its libraries, and the clean room's own code"))
-    _say(demo_text.fact("image id", f"{built.image_id.hex()[:32]}.., a hash of all of it"))
+    say(demo_text.fact("image", f"{size:.0f} MB: this Python, its libraries, and the clean room's own code"))
+    say(demo_text.fact("image id", f"{built.image_id.hex()[:32]}.., a hash of all of it"))
     facts["image_id"] = built.image_id.hex()
-    _say(demo_text.heading(2, "Each owner encrypts its data, on its own machine, and keeps the key"))
+    say(demo_text.heading(2, "Each owner encrypts its data, on its own machine, and keeps the key"))
     for name, (plain, sealed) in stage.seal().items():
         table = stage.tables[name]
-        _say(
+        say(
             demo_text.fact(
                 name, f"{len(table):,} rows, {plain / 1e6:.1f} MB, sealed into {sealed / 1e6:.1f} MB"
             )
         )
-    _say(demo_text.heading(3, "Both sign one agreement; it allows this and nothing else"))
+    say(demo_text.heading(3, "Both sign one agreement; it allows this and nothing else"))
     for party, printed in stage.fingerprints.items():
-        _say(demo_text.fact(party, f"keys {printed}, compared outside the shared folder"))
-    _say(demo_text.lines(demo_text.agreement(stage.agree())))
+        say(demo_text.fact(party, f"keys {printed}, compared outside the shared folder"))
+    say(demo_text.agreement(stage.agree()))
     if stage.lacks:
-        _say(
-            demo_text.fact("missing", f"{', '.join(sorted(stage.lacks))}: kluis doctor prints how to fix it")
-        )
+        say(demo_text.fact("missing", f"{', '.join(sorted(stage.lacks))}: kluis doctor prints how to fix it"))
     facts["agreement"] = stage.agreement.hash
 
 
 def _main_job(stage: Stage, enclave: EnclaveProxy, facts: dict[str, Any]) -> Offer:
-    _say(demo_text.heading(4, "The enclave starts, proves itself to each owner, and computes"))
+    say(demo_text.heading(4, "The enclave starts, proves itself to each owner, and computes"))
     witnessed = {name: _Witnessed(each) for name, each in stage.participants().items()}
     ended = conduct.conduct(Calls(enclave), stage.room, witnessed, stage.platform.collateral())
     checked = check_receipt(ended.receipt, stage.agreement.hash)
@@ -116,11 +104,11 @@ def _main_job(stage: Stage, enclave: EnclaveProxy, facts: dict[str, Any]) -> Off
             f"made a nonce, verified the evidence ({len(consent.rules)} rules met), then sealed its key to "
         )
         words += "a key that exists only inside"
-        _say(demo_text.fact(consent.party, words))
-    _say(demo_text.lines(demo_text.level(checked.verdict.level)))
-    _say(demo_text.heading(5, "The answer, which only the clinic can open"))
+        say(demo_text.fact(consent.party, words))
+    say(demo_text.level(checked.verdict.level))
+    say(demo_text.heading(5, "The answer, which only the clinic can open"))
     facts["results"] = _results(stage, ended.run, checked)
-    _say("\nThe receipt, checked offline:\n" + summary_of(checked, limits=False))
+    say("\nThe receipt, checked offline:\n" + summary_of(checked, limits=False))
     facts["run"], facts["level"] = ended.run, checked.verdict.level
     return witnessed["clinic"].offers[0]
 
@@ -129,16 +117,16 @@ def _results(stage: Stage, run: str, checked: CheckedReceipt) -> dict[str, Any]:
     values = {}
     for done in checked.statement.analyses:
         analysis = next(each for each in stage.agreement.analyses if each.id == done.id)
-        _say(f"{analysis.question}\n")
+        say(f"{analysis.question}\n")
         sealed = stage.room.sealed_result(run, done.id)
         check_result(checked, sealed, done.id)
         header, plain = open_result(sealed, "clinic", stage.homes["clinic"].sealing)
         values[done.id], text = format_result(header.format, plain)
-        _say("\n".join(f"  {line}" for line in text.splitlines()))
+        say("\n".join(f"  {line}" for line in text.splitlines()))
         if header.format == "parquet":
-            _say(f"  groups with a number that rests on fewer than {done.k} people are not shown\n")
+            say(f"  groups with a number that rests on fewer than {done.k} people are not shown\n")
         elif plain:
-            _say(demo_text.paragraph(_claim(jsonlib.loads(plain))))
+            say(demo_text.paragraph(_claim(jsonlib.loads(plain))))
     return values
 
 
@@ -164,17 +152,3 @@ class _Witnessed:
     def release(self, offer: Offer, collateral: bytes) -> Release:
         self.offers.append(offer)
         return self._owner.release(offer, collateral)
-
-
-def _each(made: Iterable[Attempt], *, limit: bool = False) -> list[Attempt]:
-    """Print each attempt as it ends."""
-    tried = []
-    for one in made:
-        _say(demo_text.attempt(one, limit=limit))
-        tried.append(one)
-    return tried
-
-
-def _say(text: str) -> None:
-    if not render.wants_json():
-        print(text, flush=True)

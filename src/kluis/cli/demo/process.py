@@ -47,7 +47,7 @@ def attempts(stage: Stage, enclave: EnclaveProxy) -> Iterator[Attempt]:
     pid = enclave.pid
     yield another_user(pid)
     if enclave.level != "process-user":  # there, it is among the limits
-        yield host_application(stage, pid)
+        yield host_application(pid)
     if os.geteuid() != 0:
         yield Attempt("root", "gdb, gcore, strace, py-spy, a scan", "needs root: sudo make demo", None)
         return
@@ -85,7 +85,7 @@ def another_user(pid: int) -> Attempt:
     return tool(who, tried, line, judge)
 
 
-def host_application(stage: Stage, pid: int) -> Attempt:
+def host_application(pid: int) -> Attempt:
     """The program that started the enclave, which is this one, reads it."""
     reading = ways.by_memory_file(pid, MARK.encode())
     refused = reading.copies == 0

@@ -90,13 +90,7 @@ def another_signer(stage: Stage) -> Attempt:
     path = stage.folder / "other.kluis"
     signing.sign(stage.image, author_keys.generate(), path)
     try:
-        return _asks_for_keys(
-            stage,
-            path,
-            "another author",
-            "signs the same code, and requests the data",
-            "the clinic sends no key",
-        )
+        return _ask_for_keys(stage, path, "another author", "signs the same code, and requests the data")
     finally:
         path.unlink()
 
@@ -116,9 +110,7 @@ def debug_build(stage: Stage) -> Attempt:
         file.seek(image.sigstruct_offset)
         file.write(sigstruct.sign(struct, key).encode())
     try:
-        return _asks_for_keys(
-            stage, path, "the author", "makes a debug build, open to its host", "the clinic sends no key"
-        )
+        return _ask_for_keys(stage, path, "the author", "makes a debug build, open to its host")
     finally:
         path.unlink()
 
@@ -165,7 +157,7 @@ def relay(stage: Stage, enclave: EnclaveProxy) -> Attempt:
     )
 
 
-def _asks_for_keys(stage: Stage, path: Path, who: str, tried: str, plain: str) -> Attempt:
+def _ask_for_keys(stage: Stage, path: Path, who: str, tried: str) -> Attempt:
     def act() -> None:
         with stage.start(path) as enclave:
             enclave.call("begin", encode(stage.room.signed_agreement()))
@@ -173,4 +165,4 @@ def _asks_for_keys(stage: Stage, path: Path, who: str, tried: str, plain: str) -
             offer = decode(enclave.call("offer", encode(owner.challenge())), Offer, "offer")
             owner.release(offer, stage.platform.collateral(), now())
 
-    return expect_refusal(who, tried, plain, act)
+    return expect_refusal(who, tried, "the clinic sends no key", act)

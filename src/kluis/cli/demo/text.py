@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from kluis.cleanroom.agreement.agreement import Agreement
+from kluis.cli import render
 from kluis.cli.demo.attempt import Attempt
+from kluis.errors import InternalError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.levels import MEANINGS
 
@@ -30,6 +34,37 @@ trusts its owner. On confidential hardware (SGX, TDX, SEV-SNP, Nitro), the proce
 evidence, and root cannot read the memory. The code, the agreement, the checks and the commands are the \
 same. None of this makes a result true or a model good. Nor does it make an analysis harmless if the owners \
 should not have agreed to it."""
+
+
+def say(text: str) -> None:
+    """Print text at once; nothing with ``--json``."""
+    if not render.wants_json():
+        print(text, flush=True)
+
+
+def print_each(made: Iterable[Attempt], *, limit: bool = False) -> Iterator[Attempt]:
+    """Print each attempt as it ends, and yield it."""
+    for each in made:
+        say(attempt(each, limit=limit))
+        yield each
+
+
+def conclude(facts: dict[str, Any], began: float) -> None:
+    """Print the end of a demo.
+
+    Args:
+        facts: what ``--json`` prints, with its attempts.
+        began: when it began, monotonic seconds.
+
+    Raises:
+        InternalError: an attack succeeded that must not.
+    """
+    facts["seconds"] = round(time.monotonic() - began, 1)
+    if render.wants_json():
+        render.out(facts, "")
+    say(f"\n{facts['seconds']} seconds; nothing was left behind")
+    if worked := [each["tried"] for each in facts.get("attempts", ()) if each["refused"] is False]:
+        raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
 
 
 def paragraph(text: str) -> str:
@@ -59,12 +94,12 @@ def attempt(made: Attempt, *, limit: bool = False) -> str:
     return f"{first}\n{then}"
 
 
-def agreement(agreed: Agreement) -> list[str]:
+def agreement(agreed: Agreement) -> str:
     """The agreement that both signed, in a few lines."""
     uses = sorted(
         {use for dataset in agreed.datasets for column in dataset.terms.columns for use in column.allow}
     )
-    return [
+    lines = [
         fact("code", f"image {agreed.code.image_id[:32]}.. and no other; never a debug build"),
         fact(
             "analyses",
@@ -76,16 +111,14 @@ def agreement(agreed: Agreement) -> list[str]:
         fact("stop", "either owner, at any time"),
         fact("name", agreed.hash),
     ]
+    return "\n".join(lines)
 
 
-def level(name: str) -> list[str]:
+def level(name: str) -> str:
     """What a protection level prevents and what it does not."""
     meaning = MEANINGS[ProtectionLevel(name)]
-    return [
-        fact("level", ABSENT.format(level=name)),
-        fact("keeps out", meaning.keeps_out),
-        fact("lets in", "; ".join(meaning.lets_in)),
-    ]
+    lines = [fact("level", ABSENT.format(level=name)), fact("keeps out", meaning.keeps_out)]
+    return "\n".join([*lines, fact("lets in", "; ".join(meaning.lets_in))])
 
 
 def closing(name: str, k: int) -> str:
@@ -94,8 +127,3 @@ def closing(name: str, k: int) -> str:
     out = {ProtectionLevel.PROCESS_USER: "this user's other programs, or from root"}
     lets_in = out.get(ProtectionLevel(name), "this machine's own root")
     return paragraph(CLOSING.format(keeps_out=meaning.keeps_out, lets_in=lets_in, k=k))
-
-
-def lines(parts: Iterable[str]) -> str:
-    """Join lines of text."""
-    return "\n".join(parts)

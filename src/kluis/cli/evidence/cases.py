@@ -18,7 +18,7 @@ Cases are TOML: each ``[[case]]`` names an evidence file and the verdict that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -45,9 +45,7 @@ _WORDS: Final = {str: "text", dict: "a table", bool: "true or false", int: "an i
 MOST_CASES: Final = 1000
 
 
-def check(
-    policy: Annotated[Path, argument("The policy (TOML), or - for stdin.")],
-) -> None:
+def check(policy: Annotated[Path, argument("The policy (TOML), or - for stdin.")]) -> None:
     """Check that a policy of kluis appraise loads.
 
     Prints what it accepts that a reader should know.
@@ -63,10 +61,7 @@ def check(
         "of": ", ".join(sorted(read.tees)),
         "roots": ", ".join(read.emulated_roots) or "the vendors' and those of the trust store",
     }
-    lines = [
-        render.table(list(shown.items())),
-        *(f"note  {note}" for note in notes),
-    ]
+    lines = [render.table(list(shown.items())), *(f"note  {note}" for note in notes)]
     render.out(
         {
             "protection": sorted(read.protection),
@@ -124,28 +119,26 @@ def run(policy: Path, data: bytes, cases: Path, now: str | None) -> int:
         The exit code: 0 if each verdict is the expected one.
     """
     wanted = files.policy_of(policy, data)
-    results = [
-        _judge_case(policy, wanted, file.parent, case, now) for file, case in tables(cases, _KINDS, _REQUIRED)
-    ]
-    return report(results)
+    return report(
+        (case["name"], _judge_case(policy, wanted, file.parent, case, now))
+        for file, case in tables(cases, _KINDS, _REQUIRED)
+    )
 
 
-def report(results: list[dict[str, Any]]) -> int:
-    """Print the results of cases, and return the exit code."""
-    wrong = [result for result in results if not result["ok"]]
+def report(judged: Iterable[tuple[str, str]]) -> int:
+    """Print the names of cases, each with what is wrong with it or an empty text; return the exit code."""
+    results = [{"name": name, "ok": not why, "why": why} for name, why in judged]
+    wrong = sum(not each["ok"] for each in results)
     lines = [
-        f"{'ok  ' if result['ok'] else 'FAIL'}  {result['name']}"
-        + (f": {result['why']}" if result["why"] else "")
-        for result in results
+        f"FAIL  {each['name']}: {each['why']}" if each["why"] else f"ok    {each['name']}" for each in results
     ]
-    lines.append(f"{len(results) - len(wrong)} of {len(results)} as they should be")
-    render.out({"cases": results, "wrong": len(wrong)}, render.fold("\n".join(lines)))
+    lines.append(f"{len(results) - wrong} of {len(results)} as they should be")
+    render.out({"cases": results, "wrong": wrong}, render.fold("\n".join(lines)))
     return PolicyError.exit_code if wrong else 0
 
 
-def _judge_case(
-    path: Path, policy: Policy, folder: Path, case: dict[str, Any], now: str | None
-) -> dict[str, Any]:
+def _judge_case(path: Path, policy: Policy, folder: Path, case: dict[str, Any], now: str | None) -> str:
+    """What is wrong with a case; empty if nothing is."""
     name, want = case["name"], case["verdict"]
     if want not in _VERDICTS:
         raise unknown(f"case {name!a:.80}: verdict", want, _VERDICTS)
@@ -168,19 +161,17 @@ def _judge_case(
         raise UsageError(f"case {name!a:.80}: {error.message}", hint=error.hint) from None
     except KluisError as error:
         if want == REFUSED and case.get("code", error.code) == error.code:
-            return {"name": name, "ok": True, "why": ""}
+            return ""
         wanted = f"{want} with code {case['code']}" if "code" in case else want
-        return {"name": name, "ok": False, "why": f"want {wanted}, got {error.code}: {error.message}"}
+        return f"want {wanted}, got {error.code}: {error.message}"
     got, failed = str(result.verdict), sorted({rule.name for rule in result.failed})
     if got != want:
-        why = f"want {want}, got {got}" + (f" ({', '.join(failed)})" if failed else "")
-        return {"name": name, "ok": False, "why": why}
+        return f"want {want}, got {got}" + (f" ({', '.join(failed)})" if failed else "")
     if "failed" in case and failed != sorted(set(map(str, case["failed"]))):
-        why = (
+        return (
             f"want failed {', '.join(map(str, case['failed'])) or 'none'}, got {', '.join(failed) or 'none'}"
         )
-        return {"name": name, "ok": False, "why": why}
-    return {"name": name, "ok": True, "why": ""}
+    return ""
 
 
 def _paths(case: dict[str, Any], key: str, folder: Path) -> list[Path]:

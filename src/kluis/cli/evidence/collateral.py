@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis import installing
 from kluis.cli import completion, render, tls
 from kluis.cli.evidence import files
@@ -23,18 +21,11 @@ from kluis.collateral.marks import format_times, is_older
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats.encoding import jcs
+from kluis.formats.encoding.brief import instant
 from kluis.formats.sgx.quote import NO_HARDWARE, USER_DATA
 
 _SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (fetch, join, show):
-        group.command(None if command is not join else "bundle")(command)
-    app.add_typer(group, name="collateral", help="Fetch, bundle and show the vendors' collateral.")
 
 
 def fetch(
@@ -91,7 +82,7 @@ def fetch(
     _give(fetched, output, when)
 
 
-def join(
+def bundle_(
     parts: Annotated[
         list[str], argument("Files; if a file's role is not clear from its content, name it: ROLE=FILE.")
     ],
@@ -128,10 +119,7 @@ def _endorsing(name: str) -> bytes:
     return data
 
 
-def show(
-    file: Annotated[Path, argument("A bundle.")],
-    now: Now = None,
-) -> None:
+def show(file: Annotated[Path, argument("A bundle.")], now: Now = None) -> None:
     """Print the parts of a bundle, unverified.
 
     A line has the part's signer and its validity.
@@ -212,8 +200,8 @@ def _describe_lines(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, o
         (
             line.part,
             line.issuer,
-            _time(line.issued),
-            _time(line.until),
+            instant(line.issued),
+            instant(line.until),
             "" if line.evaluation is None else str(line.evaluation),
             _age(line, now),
             line.about,
@@ -222,13 +210,13 @@ def _describe_lines(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, o
     ]
     value: dict[str, object] = {
         "verified": False,
-        "valid_until": _time(min(line.until for line in lines)) if lines else None,
+        "valid_until": instant(min(line.until for line in lines)) if lines else None,
         "parts": [
             {
                 "part": line.part,
                 "issuer": line.issuer,
-                "issued": _time(line.issued),
-                "valid_until": _time(line.until),
+                "issued": instant(line.issued),
+                "valid_until": instant(line.until),
                 "evaluation": line.evaluation,
                 "age_seconds": int((now - line.issued).total_seconds()),
                 "about": line.about,
@@ -254,5 +242,4 @@ def _folder() -> Path:
     return Path(base) / "kluis" / "collateral"
 
 
-def _time(when: datetime) -> str:
-    return when.isoformat().replace("+00:00", "Z")
+COMMANDS = (fetch, bundle_, show)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from kluis.errors import UsageError
+from kluis.files import named
 
 
 def measure(images: Iterable[Path]) -> list[bytes]:
@@ -21,8 +21,5 @@ def measure(images: Iterable[Path]) -> list[bytes]:
 def _measure(image: Path) -> bytes:
     from kluis.tee.image.archive import read_image  # the verifier's commands load no part of the attester
 
-    try:
-        with image.open("rb") as file:
-            return read_image(file).image_id
-    except OSError as error:
-        raise UsageError(f"{image}: cannot be read: {error.strerror}") from None
+    with named(image) as file:
+        return read_image(file).image_id

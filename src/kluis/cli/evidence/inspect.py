@@ -11,28 +11,22 @@ import sys
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.evidence import inspect_text as text
 from kluis.cli.evidence import tsm_folder
 from kluis.cli.evidence.files import beside_of
 from kluis.cli.image import inspect_image
 from kluis.cli.parameters import argument
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError
 from kluis.evidence import sniff as sniffing
 from kluis.evidence.sniff import Found
+from kluis.files import named
 from kluis.formats.encoding.armor import MAX_SIZE
 from kluis.views import fields, recognised
 
 STDIN: Final = "-"
 _BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
 _CLOSING: Final = "\n\nnothing above is verified: {} checks it"
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command()(inspect)
 
 
 def inspect(
@@ -75,11 +69,8 @@ def read(file: str) -> bytes:
 
 
 def _file(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return _read_bounded(file, str(path))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    with named(path) as file:
+        return _read_bounded(file, str(path))
 
 
 def _read_bounded(file: BinaryIO, what: str) -> bytes:

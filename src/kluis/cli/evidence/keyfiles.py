@@ -108,8 +108,7 @@ def signer(
         options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
         got = ", ".join(name for name, value in options.items() if value is not None)
         raise UsageError(
-            f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}",
-            hint=MAKES_A_KEY,
+            f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}", hint=MAKES_A_KEY
         )
     private = private_key(key)
 

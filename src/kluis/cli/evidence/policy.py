@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis import appraisal
 from kluis.appraisal.draft import draft
 from kluis.appraisal.policy.wants import Required
@@ -34,15 +32,7 @@ from kluis.formats.kluis import launch as launching
 from kluis.formats.kluis.runtime_data import Purpose
 
 
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    group.command("init")(policy_init)
-    rules.register(group)
-    app.add_typer(group, name="policy", help="Write, check and test policies.")
-
-
-def policy_init(
+def init(
     output: Annotated[Path, option("Where to write the policy.", "FILE", "-o", "--output")],
     evidence: Evidence = None,
     image: Annotated[list[Path] | None, option("An image to accept; may be repeated.", "FILE")] = None,
@@ -202,3 +192,6 @@ def _purpose(value: str) -> Purpose:
     if value not in set(Purpose):
         raise unknown("--purpose", value, Purpose)
     return Purpose(value)
+
+
+COMMANDS = (init, *rules.COMMANDS)

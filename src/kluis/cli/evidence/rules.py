@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from kluis import installing
 from kluis.cli import render
 from kluis.cli.evidence import cases as appraised
@@ -36,14 +34,6 @@ _CASE = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted"
 # The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and whose
 # brackets contain no comparison.
 _APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|\Z))")
-
-
-def register(group: typer.Typer) -> None:
-    """Mount the commands below ``kluis policy``."""
-    group.command("check")(appraised.check)
-    group.command("lint")(lint)
-    group.command("eval")(evaluate)
-    group.command("test")(run_cases)
 
 
 def lint(policy: PolicyFile) -> None:
@@ -86,7 +76,7 @@ def _never(policy: Policy) -> Iterator[Warned]:
         yield Warned(Place(1, 1), "no rule permits: every attestation is denied")
 
 
-def evaluate(
+def eval_(
     policy: PolicyFile,
     claims: Annotated[Path, option("The service's claims: a JSON object of names and values.", "FILE")],
     custom: Annotated[
@@ -120,10 +110,10 @@ def evaluate(
     return 0 if outcome.permitted else PolicyError.exit_code
 
 
-def run_cases(
+def test_(
     policy: PolicyFile,
     cases: Annotated[Path, argument("TOML with a [[case]] for each test, or a folder of such files.")],
-    now: Now = None,
+    now: Now = None,  # noqa: PT028 - of a command, and not of a test
 ) -> int:
     """Run a policy over test cases, and check each result.
 
@@ -138,9 +128,8 @@ def run_cases(
     if now is not None:
         raise UsageError("--now: want a policy of kluis appraise, got an attestation service's")
     read = _parse_policy(policy, data)
-    return appraised.report(
-        [_case(read, case) for _, case in appraised.tables(cases, _CASE, ("name", "claims", "permitted"))]
-    )
+    found = appraised.tables(cases, _CASE, ("name", "claims", "permitted"))
+    return appraised.report((case["name"], _judge_case(read, case)) for _, case in found)
 
 
 def _lines(outcome: Outcome) -> list[str]:
@@ -156,21 +145,20 @@ def _spelt(value: Value | list[Value]) -> str:
     return f"[{', '.join(map(_spelt, value))}]" if isinstance(value, list) else shown_value(value)
 
 
-def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
-    name = case["name"]
+def _judge_case(policy: Policy, case: dict[str, Any]) -> str:
+    """What is wrong with a case; empty if nothing is."""
     try:
         outcome = _run(policy, case["claims"], case.get("custom", {}))
     except UsageError as error:
-        raise UsageError(f"case {name!a:.80}: {error.message}") from None
+        raise UsageError(f"case {case['name']!a:.80}: {error.message}") from None
     except PolicyError as error:
-        ok = case["permitted"] is False
-        return {"name": name, "ok": ok, "why": "" if ok else error.message}
+        return error.message if case["permitted"] else ""
     if outcome.permitted is not case["permitted"]:
         want, got = ("permitted", "denied") if case["permitted"] else ("denied", "permitted")
-        return {"name": name, "ok": False, "why": f"want {want}, got {got}"}
+        return f"want {want}, got {got}"
     if "token" in case and _mark_types(outcome.issued) != _mark_types(case["token"]):
-        return {"name": name, "ok": False, "why": f"want token {case['token']!r}, got {outcome.issued!r}"}
-    return {"name": name, "ok": True, "why": ""}
+        return f"want token {case['token']!r}, got {outcome.issued!r}"
+    return ""
 
 
 def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outcome:
@@ -252,3 +240,6 @@ def _point_at(error: KluisError, text: str) -> KluisError:
             f"line {place.line}:\n  {line[start : start + 78]}\n  {' ' * (place.column - 1 - start)}^"
         )
     return error
+
+
+COMMANDS = (appraised.check, lint, eval_, test_)

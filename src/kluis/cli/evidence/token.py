@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-import typer
 
 from kluis.appraisal import ByImage
 from kluis.appraisal.results import trustworthiness
@@ -41,13 +40,6 @@ if TYPE_CHECKING:
 
 MOST_SHOWN: Final = 160
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    group.command("verify")(verify)
-    app.add_typer(group, name="token", help="Verify an attestation service's token, offline.")
 
 
 def verify(
@@ -286,3 +278,6 @@ def _text_of(value: object) -> str:
 def _line(value: object) -> str:
     shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text.one_line(shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}...")
+
+
+COMMANDS = (verify,)

@@ -13,8 +13,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
-import typer
-
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, roots, text
 from kluis.cli.parameters import Now, argument, option
@@ -62,12 +60,6 @@ CollateralFiles = Annotated[
     option("Collateral: a bundle, or the vendor's files; may be repeated.", "FILE", "--collateral"),
 ]
 EventLog = Annotated[Path | None, option("The event log behind the quoted registers.", "FILE", "--event-log")]
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    for command in (verify, appraise):
-        app.command()(command)
 
 
 def verify(
@@ -304,18 +296,18 @@ def _asked_for(
 
     foreign = isinstance(policy.binding, ReportDataBinding)
     idle = [name for name in documents if foreign and not (devices and name == "--runtime")]
-    mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
+    fixes = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
     if nonce and not policy.uses_nonce and not devices:
         idle.append("--nonce")
-        mends["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
+        fixes["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
     if report_data and policy.session is not Session.GIVEN:
         idle.append("--report-data")
-        mends["--report-data"] = 'binding.report_data = "given"'
+        fixes["--report-data"] = 'binding.report_data = "given"'
     if reference and not policy.referenced:
         idle.append("--reference")
-        mends["--reference"] = 'measurements = "reference" in the table of the TEE'
+        fixes["--reference"] = 'measurements = "reference" in the table of the TEE'
     if idle:
         raise UsageError(
             f"{idle[0]}: want a policy with a rule for it, got one without: it would not be judged",
-            hint=f"write {mends[idle[0]]} in the policy, or leave the option out",
+            hint=f"write {fixes[idle[0]]} in the policy, or leave the option out",
         )

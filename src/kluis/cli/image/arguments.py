@@ -11,6 +11,7 @@ from kluis.enclave import Table
 from kluis.enclave.boundary.interface import Signature
 from kluis.enclave.boundary.schema import is_table
 from kluis.errors import UsageError
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 
 def parse(signature: Signature, words: list[str]) -> list[Any]:
@@ -81,12 +82,16 @@ def _argument(where: str, hint: Any, word: str) -> Any:
     if hint is bytes and word.startswith("@"):
         return _read(where, Path(word[1:]), Path.read_bytes)
     try:
-        return msgspec.json.decode(word.encode(), type=hint)
+        data = word.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{where}: want UTF-8, got {word[:60]!a}") from None
+    try:
+        return msgspec.json.decode(data, type=hint)
     except msgspec.ValidationError as error:
         if hint is str:
             return word
         raise UsageError(_explain(where, str(error))) from None
-    except msgspec.DecodeError:
+    except UNREADABLE:
         if hint is str:
             return word
         hints = f"write @{word} for the bytes of a file" if hint is bytes else "arguments are JSON"

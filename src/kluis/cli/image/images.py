@@ -25,15 +25,6 @@ _Out = Annotated[Path | None, option("Where to write it.", "FILE", "-o", "--outp
 _Key = Annotated[Path | None, option("The author's RSA-3072 key (PEM).", "PEM", "--key")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    app.command("build")(build)
-    app.command("rebuild")(rebuild_)
-    app.command("measure")(measure_)
-    app.command("diff")(diff)
-    app.command("sign")(sign)
-
-
 def build(
     directory: Annotated[Path, argument("Holds app.py, or a kluis.toml.", "DIR")],
     out: Annotated[Path, option("The image to write.", "FILE", "-o", "--output")],
@@ -87,16 +78,12 @@ def rebuild_(
     value = {
         "same": not changed,
         "image_id": image_id.hex(),
-        "changes": [_document(each) for each in changed],
+        "changes": changed,
     }
     verdict = "another id, built from these:" if changed else "the same id, built from this source"
     render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(changed)]))
     if changed:
         raise typer.Exit(AuthenticityError.exit_code)
-
-
-def _document(change: changes.Change) -> dict[str, str | None]:
-    return {"kind": change.kind, "what": change.what, "before": change.before, "after": change.after}
 
 
 def measure_(
@@ -157,7 +144,7 @@ def measure_(
         *((f"source of {kind}", _source(each)) for kind, each in measured.sources.items()),
         ("native objects", _native(len(measured.native_objects))),
         *(
-            ("IN A SOURCE'S PLACE", f"{each}: machine code, which is imported")
+            ("IN A SOURCE'S PLACE", f"{each}: {_kind(each)}, which is imported")
             for each in measured.in_place[:SHOWN]
         ),
         ("interface", manifest.interface),
@@ -165,6 +152,10 @@ def measure_(
         *((f"layer {layer.name}", layer.digest.hex()) for layer in measured.layers),
     ]
     render.out(measured.document(), render.table(rows))
+
+
+def _kind(path: str) -> str:
+    return "another source" if path.endswith(".py") else "machine code"
 
 
 def _source(source: composition.Source) -> str:
@@ -187,10 +178,7 @@ def diff(
     changed = changes.diff(before, after)
     measured = [change for change in changed if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
-    value = {
-        "same_measurement": not measured,
-        "changes": [_document(change) for change in changed],
-    }
+    value = {"same_measurement": not measured, "changes": changed}
     render.out(value, "\n".join([verdict, *_lines(changed)]))
 
 
@@ -203,7 +191,7 @@ def _lines(changed: list[changes.Change]) -> list[str]:
         ("file", "files"),
         ("hidden", "BYTECODE THAT ITS SOURCE DOES NOT COMPILE TO"),
         ("uncompared", "bytecode that was not compared with its source"),
-        ("in_place", "MACHINE CODE THAT IS IMPORTED IN THE PLACE OF A SOURCE"),
+        ("in_place", "IMPORTED IN THE PLACE OF A SOURCE"),
         ("native", "native objects: machine code, not compared with any source"),
         ("bytecode", "bytecode whose source did not change"),
         ("signature", "signature (not measured)"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from kluis.errors import UsageError
+from kluis.files import named
 
 MAGIC: Final = b"KLUIS\x00\x01\n"
 _STATED: Final = (
@@ -38,11 +38,8 @@ def is_image(path: Path) -> bool:
     """
     if not path.is_file():
         return False
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    with named(path) as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def read_contents(path: Path) -> Shown:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import typer
 
 from kluis import host
 from kluis.cli import render
@@ -37,12 +36,6 @@ _Boot = Annotated[
     Literal["direct", "uefi"],
     option("With --tee vm, the boot of the machine; see kluis vm start.", "", "--boot"),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    app.command("run", context_settings={"ignore_unknown_options": True})(run)
-    app.command("attest")(attest)
 
 
 def run(

@@ -49,20 +49,8 @@ def sources(folder: Path) -> list[Source]:
 
 
 def read(path: Path) -> bytes:
-    """Read a small file.
-
-    Raises:
-        UsageError: it cannot be read.
-        FormatError: more than 16 MiB.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise FormatError(f"{path}: want at most {MAX_FILE} bytes, got more", code="too_large")
-    return data
+    """Read a small file, as :func:`kluis.files.read_named`: at most 16 MiB."""
+    return files.read_named(path, MAX_FILE)
 
 
 def certificate(path: Path) -> x509.Certificate:

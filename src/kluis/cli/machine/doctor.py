@@ -13,11 +13,6 @@ from kluis.tee.doctor import Finding, Part, State, examine
 UNAVAILABLE = 7
 
 
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("doctor")(doctor)
-
-
 def doctor(
     boot_seconds: Annotated[
         int,
@@ -41,7 +36,7 @@ def doctor(
         )
 
         findings += selftest.run()
-    render.out([_value(finding) for finding in findings], render.fold_always(text(findings)))
+    render.out(findings, render.fold_always(text(findings)))
     if any(finding.state is State.MISSING for finding in findings):
         raise typer.Exit(UNAVAILABLE)
 
@@ -63,13 +58,3 @@ def text(findings: list[Finding]) -> str:
     missing = [finding.name for finding in findings if finding.state is State.MISSING]
     verdict = f"missing: {', '.join(missing)}" if missing else "this machine can run process enclaves"
     return "\n".join([*lines, "", verdict])
-
-
-def _value(finding: Finding) -> dict[str, str | None]:
-    return {
-        "part": finding.part,
-        "name": finding.name,
-        "state": finding.state,
-        "seen": finding.seen,
-        "fix": finding.fix,
-    }

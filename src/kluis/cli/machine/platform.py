@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
-
 from kluis import files
 from kluis.cli import render
 from kluis.cli.parameters import Output, argument, flag, option
@@ -20,14 +18,6 @@ from kluis.tee.platform.client import Platform
 CPUSVN: Final = re.compile("[0-9a-fA-F]{32}")
 BEHIND: Final = ("OutOfDate", "Revoked")
 NONE: Final = "none"
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    platform = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (start, stop, root, collateral, status, reseal, recover, revoke, certify, enroll):
-        platform.command()(command)
-    app.add_typer(platform, name="platform", help="Manage this machine's platform, the local root of trust.")
 
 
 def start(
@@ -87,7 +77,7 @@ def root(output: Output = None) -> None:
     A relying party trusts it with kluis trust add, or by naming its file.
     """
     pem = backends.default().root_pem().decode()
-    _give(pem, {"root": pem}, output)
+    render.give({"root": pem}, pem, output)
 
 
 def collateral(output: Output = None) -> None:
@@ -96,7 +86,7 @@ def collateral(output: Output = None) -> None:
     It contains TCB info, QE identity and revocation lists.
     """
     text = backends.default().collateral().decode()
-    _give(text, stdjson.loads(text), output)
+    render.give(stdjson.loads(text), text, output)
 
 
 def status() -> None:
@@ -183,14 +173,6 @@ def enroll(
     _show(enroll_with(Platform.connect(), url, root, ca))
 
 
-def _give(text: str, value: Any, output: Path | None) -> None:
-    if output is None:
-        render.out(value, text.rstrip("\n"))
-        return
-    render.save(output, text.encode())
-    render.note(f"written: {output}")
-
-
 def _show(state: dict[str, Any]) -> None:
     rows = {name: _words(value) for name, value in state.items()}
     if state.get("lockable_bytes", 0) is None:
@@ -212,3 +194,6 @@ def _words(value: object) -> str:
             return "yes" if value else "no"
         case _:
             return str(value)
+
+
+COMMANDS = (start, stop, root, collateral, status, reseal, recover, revoke, certify, enroll)

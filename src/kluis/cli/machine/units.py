@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis import files
 from kluis.cli import render
 from kluis.cli.machine import unit_files
@@ -19,13 +17,6 @@ from kluis.tee.platform.start import USER
 
 FOLDER: Final = "etc/systemd/system"
 MOST_BYTES: Final = 1 << 16
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    group.command()(install)
-    app.add_typer(group, name="units", help="Write units of systemd for the platform and the services.")
 
 
 def install(
@@ -105,8 +96,7 @@ def _check(path: Path) -> None:
         return
     if not files.read(path, MOST_BYTES).startswith(unit_files.MARK.encode()):
         raise UsageError(
-            f"{path}: want a unit that kluis units wrote, got another",
-            hint=f"mv {path} {path}.old",
+            f"{path}: want a unit that kluis units wrote, got another", hint=f"mv {path} {path}.old"
         )
 
 
@@ -116,3 +106,6 @@ def _exists(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+COMMANDS = (install,)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis import files as bounded
 from kluis.cli import render
 from kluis.cli.evidence import files, roots
@@ -18,15 +16,6 @@ from kluis.host import models
 _MAX_SEALED_KEY: Final = 4096
 _Key = Annotated[Path, option("The model's key: a JWK of type oct.", "FILE", "--key")]
 _Sealed = Annotated[Path, argument("A sealed model.", "FILE")]
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    group.command("seal")(seal)
-    group.command("show")(show)
-    group.command("unlock")(unlock)
-    app.add_typer(group, name="model", help="Seal a model's weights; unlock them inside an enclave.")
 
 
 def seal(
@@ -110,3 +99,6 @@ def unlock(
         render.save(output, unlocked.sealed_key)
         rows.append(("sealed key", str(output)))
     render.out({"url": url, "model_id": unlocked.model_id}, render.table(rows))
+
+
+COMMANDS = (seal, show, unlock)

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.image import arguments
 from kluis.cli.parameters import argument, option
@@ -20,11 +18,6 @@ from kluis.serve.addresses import Address
 from kluis.serve.application import listening
 from kluis.testing.development import Development, changes, serves
 from kluis.testing.rehearsal import RehearsalPlatform
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("dev", context_settings={"ignore_unknown_options": True})(dev)
 
 
 def dev(

@@ -5,18 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis import installing
 from kluis.cli import completion, render
 from kluis.cli.parameters import argument, option
 from kluis.projects import template, templates, write
 from kluis.projects.needs import missing_extras, missing_packages
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("new")(new)
 
 
 def new(

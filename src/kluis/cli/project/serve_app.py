@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
-
 from kluis import appraisal
 from kluis.cli import render
 from kluis.cli.image import protections
@@ -33,11 +31,6 @@ LOOK_SECONDS: Final = 1.0
 # As many ends of enclaves, in this time, are not accidental.
 MOST_FAULTS: Final = 5
 FAULT_SECONDS: Final = 300.0
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("serve-app")(serve_app)
 
 
 def serve_app(
@@ -73,7 +66,7 @@ def serve_app(
             url = f"https://{Address(*listener.getsockname()[:2])}"
             render.out(*_describe_served(served, url, policy_out, allowed))
             _watch(served, requests)
-            _note("kluis: draining")
+            render.report("kluis: draining")
 
 
 @contextlib.contextmanager
@@ -84,7 +77,7 @@ def _metrics(served: ServedApplication, address: str | None) -> Iterator[None]:
     from kluis.serve.observing import observing  # the extra services
 
     with observing.metrics(address, lambda: (served.fleet,)) as url:
-        _note(f"kluis: metrics at {url}")
+        render.report(f"kluis: metrics at {url}")
         yield
 
 
@@ -138,10 +131,7 @@ def _describe_served(
         ("image_id", application.image_id.hex()),
         ("level", level),
         ("enclaves", " ".join(map(str, served.pids))),
-        (
-            "policy",
-            str(policy or policy_command(application.path, set(served.levels), missing)),
-        ),
+        ("policy", str(policy or policy_command(application.path, set(served.levels), missing))),
         ("client", f'httpx.Client(transport=kluis.host.attested.transport("{policy or "policy.toml"}"))'),
     ]
     return value, render.table(rows)
@@ -173,9 +163,9 @@ def _watch(served: ServedApplication, requests: Asked) -> None:
         if requests.replace:
             requests.replace = False
             _replace(served)
-        for fault in served.fleet.mend():
+        for fault in served.fleet.repair():
             recent.append(time.monotonic())
-            _note(f"kluis: an enclave ended and was restarted: {fault.message}")
+            render.report(f"kluis: an enclave ended and was restarted: {fault.message}")
             if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:
                 raise fault
 
@@ -184,15 +174,8 @@ def _replace(served: ServedApplication) -> None:
     try:
         served.replace()
     except KluisError as error:
-        _note("kluis: not replaced: the enclaves that run continue")
-        with contextlib.suppress(OSError):
-            render.error(error)
+        render.report("kluis: not replaced: the enclaves that run continue")
+        render.report_error(error)
         return
     pids, image_id = " ".join(map(str, served.pids)), served.application.image_id.hex()
-    _note(f"kluis: every enclave was replaced by image {image_id}; enclaves now: {pids}")
-
-
-def _note(text: str) -> None:
-    """Print a message; a full disk or a closed pipe ends no service."""
-    with contextlib.suppress(OSError):
-        render.note(text)
+    render.report(f"kluis: every enclave was replaced by image {image_id}; enclaves now: {pids}")

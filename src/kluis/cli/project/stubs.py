@@ -5,18 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.parameters import argument, option
 from kluis.errors import UsageError
 from kluis.host.loading import interface_of
 from kluis.host.stubs import stubs_of
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("stubs")(stubs)
 
 
 def stubs(

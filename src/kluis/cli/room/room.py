@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
-import typer
-
+from kluis import files
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Dataset, Role
 from kluis.cleanroom.agreement.documents import as_json, hash_of
+from kluis.cleanroom.agreement.shown import quote
 from kluis.cleanroom.records.home import DataKey
-from kluis.cleanroom.records.homes import check_name
+from kluis.cleanroom.records.homes import check_name, open_home
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.records.trust import read_confirmations
 from kluis.cleanroom.signing import approval
@@ -19,27 +19,10 @@ from kluis.cleanroom.signing.explain import explain
 from kluis.cli import completion, render
 from kluis.cli.evidence.machines import machine_of
 from kluis.cli.parameters import argument, option
-from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
+from kluis.cli.room import parties, room_events, room_files, room_image, room_run, room_sign
 from kluis.cli.room.room_files import now, record
-from kluis.errors import PolicyError, UsageError, unknown
-from kluis.tee.image.build import recompiled
-from kluis.tee.measure import image as measure
+from kluis.errors import UsageError, unknown
 from kluis.tee.platform.client import Platform
-
-
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    room = typer.Typer(
-        help="Compute on the data of several owners in a clean room.",
-        rich_markup_mode=None,
-        no_args_is_help=True,
-    )
-    for command in (init, seal, propose):
-        room.command(command.__name__)(command)
-    room_sign.register(room)
-    room_run.register(room)
-    room_events.register(room)
-    app.add_typer(room, name="room")
 
 
 def init(
@@ -65,18 +48,31 @@ def init(
     chosen = tuple(role or ("owner", "recipient"))
     if others := sorted(set(chosen) - set(get_args(Role))):
         raise unknown("--role", others[0], sorted(get_args(Role)))
-    if not (room / "room.json").exists():
+    is_new = not (room / "room.json").exists()
+    if is_new:
         if not title or not purpose:
             raise UsageError(
                 "init: a new room wants a title and a purpose", hint="--title TEXT --purpose TEXT"
             )
         Room.create(room, title, purpose)
     opened = Room(room)
-    home = parties.home(homes, party, make=True)
+    if (title or opened.file.title, purpose or opened.file.purpose) != (
+        opened.file.title,
+        opened.file.purpose,
+    ):
+        raise UsageError(
+            f"init: {room} is a room already: {opened.file.title!a}, for {opened.file.purpose!a}",
+            hint="to join it, leave out --title and --purpose",
+        )
+    home = open_home(homes, party, make=True)
+    if is_new:
+        home.place_path(room).unlink(missing_ok=True)  # of an earlier room in this folder
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
     printed = fingerprint.of(home.public(name or party, ("owner",)))
     value = {
         "room": opened.file.room,
+        "title": opened.file.title,
+        "purpose": opened.file.purpose,
         "party": party,
         "keys": str(home.path),
         "roles": sorted(chosen),
@@ -85,6 +81,7 @@ def init(
     render.out(
         value,
         f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}\n"
+        f"room {opened.file.room[:16]}.., {quote(opened.file.title)}, for {quote(opened.file.purpose)}\n"
         f"fingerprint {printed}: read it to the other parties, over another channel than this folder",
     )
     record(opened, home, "party.joined", party)
@@ -104,9 +101,11 @@ def seal(
     """
     from kluis.cleanroom.data import datasets, terms_toml  # these want the extra, and the help does not
 
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
+    opened.require_joined(home)
     datasets.check_name(dataset, "--dataset")
-    table = datasets.read_plain(room_files.read(file), str(file))
+    with files.named(file) as data:
+        table = datasets.read_plain(data.read(), str(file))
     agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()
@@ -162,25 +161,12 @@ def propose(
     """
     from kluis.cleanroom.signing import plan  # which wants the extra
 
-    opened, home = Room(room), parties.home(homes, party)
-    measured = measure.measure(image)
-    if measured.mrsigner is None or measured.debug:
-        raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")
-    if not measured.bytecode:
-        python, release = measured.image.manifest.python, measured.image.manifest.kluis
-        raise PolicyError(
-            f"image: its bytecode was not compared with its source: want Python {python} here,"
-            f" got {recompiled.version()}",
-            hint=f"in an environment of Python {'.'.join(python.split('.')[:2])}: pip install"
-            f" 'kluis[rooms]=={release}', and propose from there; or build the image again here:"
-            " kluis build DIR -o FILE --key PEM",
-            code="bytecode_uncompared",
-        )
-    identity = plan.Image(
-        measured.image_id.hex(), measured.mrsigner.hex(), measured.image.manifest.product_id
-    )
+    opened, home = Room(room), open_home(homes, party)
+    opened.require_joined(home)
+    measured, mrsigner = room_image.measure_signed(image)
+    identity = plan.Image(measured.image_id.hex(), mrsigner.hex(), measured.image.manifest.product_id)
     roots = (
-        [room_files.read(path, room_files.MAX_TEXT) for path in root]
+        [files.read_named(path, room_files.MAX_TEXT) for path in root]
         if root
         else [Platform.connect().root_pem()]
     )
@@ -205,9 +191,12 @@ def propose(
         now(),
         machine=machine_of(machine),
     )
-    signature = approval.sign(home, trust, agreement)
+    signature = approval.sign(opened, home, trust, agreement)
     approval.remember(home, trust, agreement)
     opened.propose(agreement)
     opened.add_signature(signature)
     render.out({"agreement": agreement.hash, **as_json(agreement)}, explain(agreement, trust))
     record(opened, home, "agreement.proposed", agreement.hash)
+
+
+COMMANDS = (init, seal, propose, *room_sign.COMMANDS, *room_run.COMMANDS, room_events.events)

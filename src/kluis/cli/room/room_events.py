@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis.cleanroom.agreement.agreement import Agreement
 from kluis.cleanroom.agreement.documents import as_json
 from kluis.cleanroom.records import events as log
+from kluis.cleanroom.records.homes import open_home
 from kluis.cleanroom.records.keyring import Keyring, Word, find_agreement
 from kluis.cleanroom.records.rooms import Room
 from kluis.cli import render
@@ -25,11 +24,6 @@ _COLUMNS: Final = 80
 _MOST_NAME: Final = 16
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _HEAD: Final = ("", "time (UTC)", "who", "what", "to what")
-
-
-def register(room: typer.Typer) -> None:
-    """Add the command to ``kluis room``."""
-    room.command("events")(events)
 
 
 def events(
@@ -49,7 +43,9 @@ def events(
     the command exits with 6. Anyone with write access to the folder could have written them.
     """
     opened = Room(room)
-    home = None if party is None else parties.home(homes, party)
+    home = None if party is None else open_home(homes, party)
+    if home is not None:
+        opened.require_same(home)
     signed: tuple[Agreement, ...]
     if agreement is not None:
         signed = (find_agreement(opened, agreement, home),)

@@ -6,13 +6,14 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
+from kluis import files
 from kluis.cleanroom.records import events
 from kluis.cleanroom.records.home import Home
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.records.trust import Trust
 from kluis.cli import render
 from kluis.cli.parameters import argument, option
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError
 from kluis.views.rooms import trust_here
 
 RoomArgument = Annotated[Path, argument("The room's folder.", "ROOM")]
@@ -36,27 +37,6 @@ Confirmations = Annotated[
 MAX_TEXT: Final = 4 << 20
 
 
-def read(path: Path, most: int | None = None) -> bytes:
-    """Read a file that the user names; a link is followed.
-
-    Args:
-        path: the file.
-        most: bytes; None for the user's own data, of any size.
-
-    Raises:
-        UsageError: it cannot be read.
-        FormatError: it is longer.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read() if most is None else file.read(most + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    if most is not None and len(data) > most:
-        raise FormatError(f"{path}: want at most {most} bytes, got more", code="too_large")
-    return data
-
-
 def text(path: Path) -> str:
     """Read a text that the user names.
 
@@ -65,14 +45,14 @@ def text(path: Path) -> str:
         FormatError: it is not UTF-8, or longer than 4 MiB.
     """
     try:
-        return read(path, MAX_TEXT).decode()
+        return files.read_named(path, MAX_TEXT).decode()
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: want text, found a byte that is not UTF-8 at {error.start:#x}") from error
 
 
 def trust(home: Home, roots: list[Path] | None) -> Trust:
     """A party's trust: its record, the roots that it names, and this machine's platform if one runs."""
-    return trust_here(home, [read(path, MAX_TEXT) for path in roots or ()])
+    return trust_here(home, [files.read_named(path, MAX_TEXT) for path in roots or ()])
 
 
 def record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:

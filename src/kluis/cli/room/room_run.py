@@ -6,13 +6,12 @@ import contextlib
 from pathlib import Path
 from typing import Annotated, cast
 
-import typer
-
 from kluis import files
 from kluis.cleanroom.agreement.agreement import check_signed
 from kluis.cleanroom.agreement.documents import as_json, decode
 from kluis.cleanroom.receipts import results
 from kluis.cleanroom.receipts.receipt import ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.records.homes import open_home
 from kluis.cleanroom.records.reading import check_place, own_record
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.running import conduct, mailbox
@@ -29,12 +28,6 @@ from kluis.host import load
 from kluis.tee.platform.client import Platform
 
 _Run = Annotated[str | None, option("Which run. [default: the newest]", "RUN", "--run")]
-
-
-def register(room: typer.Typer) -> None:
-    """Add this module's commands to ``kluis room``."""
-    for command in (run, open_, receipt):
-        room.command(command.__name__.rstrip("_"))(command)
 
 
 def run(
@@ -62,7 +55,11 @@ def run(
     signed = opened.signed_agreement()
     agreement = check_signed(signed)
     opened.require_own(agreement)
-    local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
+    local = {}
+    for name in party or ():
+        home = open_home(homes, name)
+        opened.require_same(home)
+        local[name] = Owner(home, signed, opened.stops(agreement))
     if image is None:
         if len(local) != 1:
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
@@ -72,7 +69,7 @@ def run(
             {"run": taken, "released": name},
             f"{name} verified the enclave and released its keys to run {taken}",
         )
-        record(opened, parties.home(homes, name), "key.released", taken)
+        record(opened, open_home(homes, name), "key.released", taken)
         return
     remote_owners = {
         each: mailbox.RemoteOwner(opened, each, wait) for each in agreement.owners if each not in local
@@ -100,10 +97,7 @@ def run(
                 each.begin(run_id)
 
         enclave = after.enter_context(
-            load(
-                image,
-                insecure_allow_missing=protections.parse_protections(insecure_allow_missing),
-            )
+            load(image, insecure_allow_missing=protections.parse_protections(insecure_allow_missing))
         )
         ended = conduct.conduct(
             cast("conduct.Enclave", enclave), opened, {**local_owners, **remote_owners}, collateral, announce
@@ -116,9 +110,9 @@ def run(
         f"run {ended.run}\n{render.table(lines)}",
     )
     for name in local_owners:
-        record(opened, parties.home(homes, name), "key.released", ended.run)
+        record(opened, open_home(homes, name), "key.released", ended.run)
     for name in list(local)[:1]:  # one line of one party's: they are all here
-        record(opened, parties.home(homes, name), "run.finished", ended.run)
+        record(opened, open_home(homes, name), "run.finished", ended.run)
 
 
 def open_(
@@ -130,7 +124,8 @@ def open_(
     homes: parties.Homes = None,
 ) -> None:
     """Check a run's receipt, and open the results sealed to you."""
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
+    opened.require_same(home)
     chosen = _choose_run(opened, run_id)
     file = opened.receipt(chosen)
     checked = check_receipt(file, own_record(home, file))
@@ -142,8 +137,14 @@ def open_(
     ]
     if not mine:
         raise PolicyError(f"run {chosen[:16]}: no result of it is sealed to {party}", code="recipient")
-    # The folder determines which run is the newest, so the opened run is stated.
-    values, texts = {}, [f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC"]
+    # The folder determines which run is the newest, so the opened run and its agreement are stated.
+    agreed = checked.agreement
+    first = (
+        f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC, agreement {agreed.hash[:16]}"
+    )
+    if home.current(agreed.room) != agreed.hash:
+        first += f" of {agreed.created:%Y-%m-%d}, which {party} replaced"
+    values, texts = {}, [first]
     for name in mine:
         sealed = opened.sealed_result(chosen, name)
         check_result(checked, sealed, name)
@@ -176,19 +177,22 @@ def receipt(
     The agreement in the folder is not trusted, because anyone who can write there could have replaced it.
     """
     opened, chosen = None, ""
+    home = open_home(homes, party) if party is not None else None
     if room.is_file():
-        file = decode(room_files.read(room, room_files.MAX_TEXT), ReceiptFile, str(room))
+        file = decode(files.read_named(room, room_files.MAX_TEXT), ReceiptFile, str(room))
     else:
         opened = Room(room)
+        if home is not None:
+            opened.require_same(home)
         chosen = _choose_run(opened, run_id)
         file = opened.receipt(chosen)
     if agreement is None:
-        if party is None:
+        if home is None:
             raise UsageError(
                 "receipt: want to know which agreement it must be of, got no party and no agreement",
                 hint="--as PARTY, for its own record; --agreement HASH, where you are not a party",
             )
-        agreement = own_record(parties.home(homes, party), file)
+        agreement = own_record(home, file)
     checked = check_receipt(file, agreement)
     if opened is not None:
         check_place(checked, opened, chosen)
@@ -227,3 +231,6 @@ def _choose_run(room: Room, run_id: str | None) -> str:
             f"run {run_id}: want the name of one of {len(runs)} runs, got {len(matching)} that begin so"
         )
     return matching[0]
+
+
+COMMANDS = (run, open_, receipt)

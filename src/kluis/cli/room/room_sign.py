@@ -13,6 +13,7 @@ from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Party
 from kluis.cleanroom.agreement.documents import as_json
 from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.homes import open_home
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.records.trust import Trust, read_confirmations
 from kluis.cleanroom.running import release
@@ -20,7 +21,7 @@ from kluis.cleanroom.signing import approval
 from kluis.cleanroom.signing.explain import explain
 from kluis.cli import render
 from kluis.cli.parameters import flag, option
-from kluis.cli.room import parties, room_files
+from kluis.cli.room import parties, room_files, room_image
 from kluis.cli.room.room_files import now, record
 from kluis.errors import KluisError, PolicyError, unknown
 
@@ -29,18 +30,12 @@ _Hash = Annotated[
 ]
 
 
-def register(room: typer.Typer) -> None:
-    """Add this module's commands to ``kluis room``."""
-    for command in (fingerprint_, show, approve):
-        room.command(command.__name__.rstrip("_"))(command)
-
-
 def fingerprint_(party: parties.As, homes: parties.Homes = None) -> None:
     """Print the fingerprint of your keys, for others to confirm.
 
     It comes from your own record.
     """
-    printed = fingerprint.of(parties.home(homes, party).public(party, ("owner",)))
+    printed = fingerprint.of(open_home(homes, party).public(party, ("owner",)))
     render.out({"party": party, "fingerprint": printed}, printed)
 
 
@@ -54,7 +49,8 @@ def show(
 
     It prints everything that is signed, and whether you confirmed its parties and roots.
     """
-    opened, home = Room(room), parties.home(homes, party)
+    opened, home = Room(room), open_home(homes, party)
+    opened.require_same(home)
     agreement = opened.proposal()
     text = explain(agreement, room_files.trust(home, root))
     render.out({"agreement": agreement.hash, **as_json(agreement)}, text)
@@ -68,6 +64,10 @@ def approve(
         bool, flag("Withdraw from what you signed: your keys are released to no further run.", "--stop")
     ] = False,
     agreement_hash: _Hash = None,
+    image: Annotated[
+        Path | None,
+        option("The code as you built or inspected it; an agreement on other code is refused.", "FILE"),
+    ] = None,
     confirm: room_files.Confirmations = None,
     root: room_files.Roots = None,
     homes: parties.Homes = None,
@@ -79,17 +79,20 @@ def approve(
     The last agreement that you signed in a room replaces the earlier ones: your client releases no key under
     those. --stop does not read the room's folder if you add --agreement.
     """
-    home = parties.home(homes, party)
+    home = open_home(homes, party)
     if stop:
         _stop(room, home, agreement_hash)
         return
     opened = Room(room)
+    opened.require_joined(home)  # before anything of it is shown, or confirmed
     agreement = approval.read_proposal(opened, agreement_hash)
+    if image is not None:
+        room_image.require(image, agreement)
     trust = room_files.trust(home, root)
     confirm_given(trust, agreement.parties, confirm)  # before it is shown, which states who is confirmed
     render.note(explain(agreement, trust))
     confirm_parties(trust, agreement.parties)
-    signature = approval.sign(home, trust, agreement)
+    signature = approval.sign(opened, home, trust, agreement)
     if not yes:
         typer.confirm("sign it?", abort=True, err=True)
     missing = approval.publish(opened, home, trust, agreement, signature)
@@ -143,19 +146,19 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
     reached.
     """
     problems: list[str] = []
-    opened = None
+    opened, place = None, home.place(room)
+    meant = place.room if place else ""
     try:
         opened = Room(room)
-    except KluisError as error:
+        meant = meant or opened.file.room
+        opened.require_same(home)
+    except KluisError as error:  # anyone who can write the folder can remove it, or make it another's
+        opened = None
         problems.append(error.message)
     chosen = [
         each
         for each in home.all_agreements()
-        if (
-            each.hash == agreement_hash
-            if agreement_hash is not None
-            else opened and each.room == opened.file.room
-        )
+        if (each.hash == agreement_hash if agreement_hash is not None else each.room == meant)
     ]
     if not chosen:
         signed = ", ".join(f"{each.hash} ({each.title})" for each in home.all_agreements()) or "none"
@@ -177,7 +180,7 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
             problems.append(error.message)
     for problem in problems:
         render.note(f"kluis: the room's folder does not show it, so tell the other parties: {problem}")
-    # Anyone who can write the folder can give it another room's id: what is not stopped is listed, too.
+    # Its record may be of another folder than the one that it means: what is not stopped is listed, too.
     in_force = [
         each
         for each in home.all_agreements()
@@ -194,3 +197,6 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         },
         "\n".join(lines),
     )
+
+
+COMMANDS = (fingerprint_, show, approve)

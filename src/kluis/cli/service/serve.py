@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis.cli import completion
 from kluis.cli.image import protections
 from kluis.cli.parameters import argument, flag, option
@@ -15,11 +13,6 @@ from kluis.cli.service import serve_settings
 from kluis.cli.service.serve_options import Bind, Certificate, Instances, Key, Metrics, Name, Otlp
 from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.images import SERVICES, STORE_KEYS
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command("serve")(serve)
 
 
 def serve(
@@ -165,7 +158,7 @@ def serve(
             {
                 "attestation": serve_settings.attestation(
                     root, collateral, policy_signer, tpm_issuer, token_seconds, insecure_accept_unprotected
-                ),
+                )
             },
         ),
         authorities=serve_settings.authorities(authority, insecure_authority),

@@ -56,13 +56,13 @@ def keep(
         listening() as requests,
         observing.logging(plan.otlp) as log,
         _metrics(plan) as fleets,
-        serving(plan, SystemClock(), _note, log, bound=bound) as running,
+        serving(plan, SystemClock(), render.report, log, bound=bound) as running,
     ):
         fleets.extend(running.fleets)
         requests.ready = True
         ready(running)
         _watch(running, requests, turn)
-        _note("kluis: draining")
+        render.report("kluis: draining")
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def _metrics(plan: Plan) -> Iterator[list[Fleet]]:
         yield fleets
         return
     with observing.metrics(plan.metrics, lambda: fleets) as url:
-        _note(f"kluis: metrics at {url}")
+        render.report(f"kluis: metrics at {url}")
         yield fleets
 
 
@@ -98,7 +98,7 @@ def _watch(running: Serving, requests: Asked, turn: Callable[[Serving], None] = 
             requests.replace = False
             _replace(running)
         faults: list[KluisError] = []
-        failed = [_attempt(functools.partial(_mend, running, faults)), _attempt(running.hand_over)]
+        failed = [_attempt(functools.partial(_repair, running, faults)), _attempt(running.hand_over)]
         if time.monotonic() - renewed > RENEW_SECONDS:
             failed.append(_attempt(running.rename))
             if failed[-1] is None:
@@ -122,10 +122,10 @@ def _attempt(step: Callable[[], None]) -> KluisError | None:
     return None
 
 
-def _mend(running: Serving, faults: list[KluisError]) -> None:
-    for service, fault in running.mend():
+def _repair(running: Serving, faults: list[KluisError]) -> None:
+    for service, fault in running.repair():
         faults.append(fault)
-        _note(f"kluis: {service}: an enclave ended and was restarted: {fault.message}")
+        render.report(f"kluis: {service}: an enclave ended and was restarted: {fault.message}")
 
 
 def _tell(failed: list[KluisError | None], before: frozenset[str]) -> frozenset[str]:
@@ -133,7 +133,7 @@ def _tell(failed: list[KluisError | None], before: frozenset[str]) -> frozenset[
     now = {error.message: error for error in failed if error is not None}
     for message, error in now.items():
         if message not in before:
-            _error(error)
+            render.report_error(error)
     return frozenset(now)
 
 
@@ -142,7 +142,7 @@ def _tend(running: Serving, before: list[str]) -> list[str]:
     waits = [f"kluis: {service}: what is due waits: {fault.message}" for service, fault in running.tend()]
     for line in dict.fromkeys(waits):
         if line not in before:
-            _note(line)
+            render.report(line)
     return waits
 
 
@@ -150,20 +150,8 @@ def _replace(running: Serving) -> None:
     try:
         running.replace()
     except KluisError as error:
-        _note("kluis: not every enclave was restarted: those that were not go on")
-        _error(error)
+        render.report("kluis: not every enclave was restarted: those that were not go on")
+        render.report_error(error)
         return
     pids = " ".join(str(one.enclave.pid) for fleet in running.fleets for one in fleet.instances)
-    _note(f"kluis: every enclave was restarted; enclaves now: {pids}")
-
-
-def _note(text: str) -> None:
-    """Print a message; a full disk or a closed pipe ends no service."""
-    with contextlib.suppress(OSError):
-        render.note(text)
-
-
-def _error(error: KluisError) -> None:
-    """The same for an error."""
-    with contextlib.suppress(OSError):
-        render.error(error)
+    render.report(f"kluis: every enclave was restarted; enclaves now: {pids}")

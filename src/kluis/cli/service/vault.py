@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-import typer
 
 from kluis.appraisal.tokens import vouching
 from kluis.cli import completion, render
@@ -68,15 +67,6 @@ CollateralFile = Annotated[
     Path | None,
     option("Collateral for its evidence; by default from this machine's platform.", "FILE", "--collateral"),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    group.command("meet")(meet)
-    group.command("approve")(approve)
-    group.command("withdraw")(withdraw)
-    app.add_typer(group, name="vault", help="Identify a vault; approve a change of what it trusts.")
 
 
 def meet(
@@ -294,3 +284,6 @@ def identify(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVaul
     vault = msgspec.structs.replace(wanted, vault=name)
     vault.policy(Purpose.APP)
     return vault
+
+
+COMMANDS = (meet, approve, withdraw)

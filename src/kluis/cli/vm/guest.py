@@ -5,22 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
 from kluis.cli import render
-from kluis.cli.parameters import argument, option
+from kluis.cli.parameters import argument, group, option
 from kluis.tee.measure.snp.vcpu import Monitor
 from kluis.tee.vm.guest import Guest, building, measuring, reference
 
 Folder = Annotated[Path, argument("A guest that kluis vm guest build wrote.", "DIR")]
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    guest = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (build, measure, show):
-        guest.command()(command)
-    app.add_typer(guest, name="guest", help="The guest: kernel, initial RAM disk and root file system.")
 
 
 def build(
@@ -108,3 +98,6 @@ def _show(guest: Guest) -> None:
     rows += [(part, f"{each['path']} ({each['bytes']} bytes)") for part, each in value["files"].items()]
     rows += [(f"{part} SHA-256", each["sha256"]) for part, each in value["files"].items()]
     render.out(value, render.table(rows))
+
+
+GROUP = group("guest", "The guest: kernel, initial RAM disk and root file system.", (build, measure, show))

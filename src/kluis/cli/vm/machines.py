@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.parameters import Output, argument, flag, option
 from kluis.cli.vm.attesting import attest
@@ -19,13 +17,6 @@ from kluis.errors import UsageError
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
 Name = Annotated[str, argument("The machine's name.", "NAME")]
-
-
-def register(app: typer.Typer) -> None:
-    """Mount the commands."""
-    for command in (start, show, attest, root, console, stop):
-        app.command()(command)
-    app.command("list")(list_)
 
 
 def start(
@@ -89,9 +80,7 @@ def show(name: Name) -> None:
     _show(kept.show(name))
 
 
-def root(
-    output: Output = None,
-) -> None:
+def root(output: Output = None) -> None:
     """Print the root of this user's emulated processor.
 
     A relying party trusts it with kluis trust add, or by naming its file.
@@ -101,12 +90,8 @@ def root(
     from kluis.tee.vm import processor
     from kluis.tee.vm.machine import kept
 
-    pem = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem()
-    if output is None:
-        render.out({"root": pem.decode()}, pem.decode().rstrip("\n"))
-        return
-    render.save(output, pem)
-    render.note(f"written: {output}")
+    pem = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem().decode()
+    render.give({"root": pem}, pem, output)
 
 
 def console(name: Name) -> None:
@@ -131,3 +116,6 @@ def _show(shown: dict[str, Any]) -> None:
         for name, value in shown.items()
     ]
     render.out(shown, render.table([(name, value or "nothing") for name, value in rows]))
+
+
+COMMANDS = (start, show, attest, root, console, stop, list_)

@@ -15,14 +15,7 @@ from typing import Any
 import msgspec
 
 from kluis.enclave.boundary import depth
-from kluis.enclave.boundary.schema import (
-    Node,
-    Schemas,
-    check_count,
-    check_name,
-    json_default,
-    write_value,
-)
+from kluis.enclave.boundary.schema import Node, Schemas, check_count, check_name, json_default, write_value
 from kluis.errors import KluisError, UsageError
 
 FORMAT = "kluis-interface/1"

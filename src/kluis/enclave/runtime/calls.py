@@ -62,11 +62,7 @@ class Calls:
     """
 
     def __init__(
-        self,
-        app: Enclave,
-        launch: Launch,
-        calls: socket.socket | Stream,
-        control: socket.socket | Stream,
+        self, app: Enclave, launch: Launch, calls: socket.socket | Stream, control: socket.socket | Stream
     ) -> None:
         limits = Limits(app.max_message_bytes, app.max_table_bytes)
         if not isinstance(control, socket.socket):

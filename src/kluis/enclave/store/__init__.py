@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Reading", "Records", "SealedStore", "Storage", "Witness", "Writing", "declare"]
 
 
-_LATE = {
-    "declare": "kluis.enclave.store.keys.custody",
-}
+_LATE = {"declare": "kluis.enclave.store.keys.custody"}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tee, VendorClaims
 from kluis.evidence.nitro import cabundle
 from kluis.evidence.nitro.cabundle import Cabundle
 from kluis.evidence.verified import Verified, mint
+from kluis.formats.encoding.brief import instant
 from kluis.formats.nitro.document import PCR_SIZE, Document, DocumentKind
 from kluis.formats.x509 import Scheme
 from kluis.frozen import made_quickly
@@ -120,14 +121,10 @@ def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabu
     if leaf.not_before - timestamp <= SKEW and timestamp - min(leaf.not_after, now) <= SKEW:
         return
     raise FreshnessError(
-        f"{document.kind.what}.timestamp: want {_format_time(leaf.not_before)} to "
-        f"{_format_time(min(leaf.not_after, now))}, within 5 minutes, got {_format_time(timestamp)}",
+        f"{document.kind.what}.timestamp: want {instant(leaf.not_before)} to "
+        f"{instant(min(leaf.not_after, now))}, within 5 minutes, got {instant(timestamp)}",
         code="freshness",
     )
-
-
-def _format_time(when: datetime) -> str:
-    return when.isoformat().replace("+00:00", "Z")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,12 +155,7 @@ def _check_signature(
     signer = signers[0]
     if signer.spki != issuer.spki:
         links.check_issued(
-            signer,
-            issuer,
-            f"{WHAT}.responder",
-            schemes=(Scheme.ES384,),
-            context=context,
-            code="ocsp_issuer",
+            signer, issuer, f"{WHAT}.responder", schemes=(Scheme.ES384,), context=context, code="ocsp_issuer"
         )
         if not _may_sign(signer):
             raise AuthenticityError(f"{WHAT}.responder: may not sign answers", code="ocsp_issuer")

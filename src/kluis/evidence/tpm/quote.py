@@ -37,11 +37,7 @@ _EC: Final = {
     HashId.SHA512: (Scheme.ES512, 66),
 }
 
-_HASHED: Final = {
-    HashId.SHA256: hashlib.sha256,
-    HashId.SHA384: hashlib.sha384,
-    HashId.SHA512: hashlib.sha512,
-}
+_HASHED: Final = {HashId.SHA256: hashlib.sha256, HashId.SHA384: hashlib.sha384, HashId.SHA512: hashlib.sha512}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,11 +90,7 @@ class PublicDomain:
         evidence = reader.take(32, "evidence_digest") if kind.has_evidence else None
         reader.zeros(8, "max_conflict_version")
         return cls(
-            kind=kind,
-            seqno=seqno,
-            claims_digest=claims,
-            evidence_digest=evidence,
-            writes=read_writes(reader),
+            kind=kind, seqno=seqno, claims_digest=claims, evidence_digest=evidence, writes=read_writes(reader)
         )
 
     def encode(self) -> bytes:

@@ -11,6 +11,11 @@ def short(data: bytes) -> str:
     return text if len(text) <= 20 else f"{text[:8]}..{text[-4:]}"
 
 
+def instant(time: datetime.datetime) -> str:
+    """A time in UTC, as RFC 3339 writes it, with its microseconds if it has any."""
+    return time.isoformat().replace("+00:00", "Z")
+
+
 def until(time: datetime.datetime, timespec: str = "seconds") -> str:
     """The end of validity; the last representable year means that there is no end."""
     if time.year == datetime.MAXYEAR:

@@ -13,15 +13,7 @@ import re
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats.eventlog.ima import (
-    BUFFER,
-    DIGEST,
-    MAX_RECORDS,
-    MAX_REGISTER,
-    MAX_SIZE,
-    OLDEST,
-    Record,
-)
+from kluis.formats.eventlog.ima import BUFFER, DIGEST, MAX_RECORDS, MAX_REGISTER, MAX_SIZE, OLDEST, Record
 
 WHAT: Final = "IMA text log"
 # The fields after the digest and the name, each in hex; they may be empty.

@@ -49,10 +49,7 @@ class DocumentKind(enum.StrEnum):
         return _NAMES[self]
 
 
-_NAMES: Final = {
-    DocumentKind.ENCLAVE: "Nitro document",
-    DocumentKind.NITROTPM: "NitroTPM document",
-}
+_NAMES: Final = {DocumentKind.ENCLAVE: "Nitro document", DocumentKind.NITROTPM: "NitroTPM document"}
 _REQUIRED: Final = {
     kind: ("module_id", "digest", "timestamp", str(kind), "certificate", "cabundle") for kind in DocumentKind
 }

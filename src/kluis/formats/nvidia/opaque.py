@@ -179,8 +179,7 @@ class Opaque:
         number = int.from_bytes(value, "little")
         if len(value) != 2 or number not in set(Feature):
             raise UnsupportedError(
-                f"{_WHAT}.FEATURE_FLAG: want 0..2 in 2 bytes, got {value[:8].hex()}",
-                code="bad_version",
+                f"{_WHAT}.FEATURE_FLAG: want 0..2 in 2 bytes, got {value[:8].hex()}", code="bad_version"
             )
         return Feature(number)
 

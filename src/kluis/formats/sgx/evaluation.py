@@ -64,9 +64,7 @@ def parse(signed: bytes) -> Evaluations:
         raise UnsupportedError(f"{_WHAT}.id: want {SGX} or {TDX}, got {tee!a}", code="bad_type")
     numbers = tuple(
         Evaluation(
-            item.integer("tcbEvaluationDataNumber"),
-            item.time("tcbRecoveryEventDate"),
-            item.time("tcbDate"),
+            item.integer("tcbEvaluationDataNumber"), item.time("tcbRecoveryEventDate"), item.time("tcbDate")
         )
         for item in document.objects("tcbEvalNumbers", most=MAX_NUMBERS)
     )

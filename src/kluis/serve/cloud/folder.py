@@ -42,10 +42,24 @@ class Folder:
 
     Attributes:
         path: of the folder.
+        record: the file that describes the running services.
+        log: the file for the services' log.
+        services: the folder for the services' keys, images and database.
+        client: the file for the user's key and certificate.
+        roots: the file for the certificate authorities that a client of the services needs.
+        authority: the file of the services' own certificate authority.
+        ledger_certificate: the file of the certificate that a ledger's clients trust.
+        az: the folder for what Azure's command line keeps.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.record, self.log = path / "run.json", path / "log"
+        self.client, self.roots = path / "client.pem", path / "roots.pem"
+        self.services, self.az = path / "services", path / "az"
+        self.authority = self.services / "ca" / "root.pem"
+        self.ledger_certificate = self.services / "service_cert.pem"
+        self._settings = path / "cloud.json"
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -83,50 +97,6 @@ class Folder:
         folder = cls(path)
         folder.settings()
         return folder
-
-    @property
-    def _settings(self) -> Path:
-        return self.path / "cloud.json"
-
-    @property
-    def record(self) -> Path:
-        """The file that describes the running services."""
-        return self.path / "run.json"
-
-    @property
-    def log(self) -> Path:
-        """The file for the services' log."""
-        return self.path / "log"
-
-    @property
-    def services(self) -> Path:
-        """The folder for the services' keys, images and database."""
-        return self.path / "services"
-
-    @property
-    def client(self) -> Path:
-        """The file for the user's key and certificate."""
-        return self.path / "client.pem"
-
-    @property
-    def roots(self) -> Path:
-        """The file for the certificate authorities that a client of the services needs."""
-        return self.path / "roots.pem"
-
-    @property
-    def authority(self) -> Path:
-        """The file of the services' own certificate authority."""
-        return self.services / "ca" / "root.pem"
-
-    @property
-    def ledger_certificate(self) -> Path:
-        """The file of the certificate that a ledger's clients trust."""
-        return self.services / "service_cert.pem"
-
-    @property
-    def az(self) -> Path:
-        """The folder for what Azure's command line keeps."""
-        return self.path / "az"
 
     def settings(self) -> Settings:
         """Read what stays between two starts.

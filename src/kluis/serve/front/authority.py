@@ -30,7 +30,7 @@ NAME: Final = "Kluis services on this machine"
 ROOT_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(days=90)
 BACKDATED: Final = timedelta(minutes=5)
-ANEW: Final = "rm -r {folder}, start, and give clients the new root.pem"
+START_AGAIN: Final = "rm -r {folder}, start, and give clients the new root.pem"
 
 
 class LoopbackAuthority:
@@ -68,13 +68,13 @@ class LoopbackAuthority:
         if root.public_key() != key.public_key():
             raise FormatError(
                 f"{folder / 'root.pem'}: want the certificate of the key in root.key, got another's",
-                hint=f"put both back from a backup; or {ANEW.format(folder=folder)}",
+                hint=f"put both back from a backup; or {START_AGAIN.format(folder=folder)}",
             )
         begin, end = root.not_valid_before_utc, root.not_valid_after_utc
         if not begin <= now <= end:
             raise FreshnessError(
                 f"{folder / 'root.pem'}: want {begin:%Y-%m-%d} to {end:%Y-%m-%d}, got {now:%Y-%m-%d}",
-                hint=f"set the clock, if that is wrong; or {ANEW.format(folder=folder)}",
+                hint=f"set the clock, if that is wrong; or {START_AGAIN.format(folder=folder)}",
             )
         return cls(key, root)
 

@@ -99,12 +99,7 @@ class Journal:
         """
         first, offset, previous, batch = record
         head = Head(
-            run=self._run,
-            number=self._number,
-            first=first,
-            offset=offset,
-            previous=previous,
-            size=len(batch),
+            run=self._run, number=self._number, first=first, offset=offset, previous=previous, size=len(batch)
         )
         body = head.encode() + batch
         data = sha256(body) + body

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Annotated, Final, Self, TypeAlias
 
 import msgspec
@@ -91,9 +90,7 @@ class RecentRequests:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Read what was answered since, and end."""
         self._end.set()
         self._thread.join()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from datetime import datetime
-from types import TracebackType
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
@@ -114,8 +113,6 @@ class Traces:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Send what waits, and end."""
         self._provider.shutdown()

@@ -256,8 +256,7 @@ def _verify(verify: Callable[[], Quoted]) -> tuple[Quoted, DebugTee | None]:
 
 def _data(body: _Body) -> _Data:
     return _Data(
-        bound_data.read(body.runtimeData, "runtimeData"),
-        bound_data.read(body.initTimeData, "initTimeData"),
+        bound_data.read(body.runtimeData, "runtimeData"), bound_data.read(body.initTimeData, "initTimeData")
     )
 
 

@@ -104,12 +104,7 @@ def service(
         "Kluis key service",
         _operations(handlers),
         gate=VaultGate(
-            bearer,
-            clock,
-            settings.authorization,
-            settings.resource,
-            settings.other_resources,
-            hosts,
+            bearer, clock, settings.authorization, settings.resource, settings.other_resources, hosts
         ),
         clock=clock,
         ready=vault.ready,

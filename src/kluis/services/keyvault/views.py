@@ -80,11 +80,7 @@ def attributes(version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
 
 def release_policy(rule: ReleaseRule) -> dict[str, Any]:
     """A release policy, with its document unchanged."""
-    return {
-        "contentType": rule.content_type,
-        "data": b64.encode_url(rule.data),
-        "immutable": rule.immutable,
-    }
+    return {"contentType": rule.content_type, "data": b64.encode_url(rule.data), "immutable": rule.immutable}
 
 
 def rotation_policy(url: str, record: KeyRecord) -> dict[str, Any]:

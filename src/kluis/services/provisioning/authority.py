@@ -163,9 +163,7 @@ def _record(own: authority.Authority) -> bytes:
 def _authority(data: bytes) -> authority.Authority:
     record = decode(data, records.Authority)
     keys = Keys(
-        root=_key(record.root),
-        platform_ca=_key(record.platform_ca),
-        tcb_signing=_key(record.tcb_signing),
+        root=_key(record.root), platform_ca=_key(record.platform_ca), tcb_signing=_key(record.tcb_signing)
     )
     return authority.Authority(keys, State.parse(record.state))
 

@@ -19,12 +19,7 @@ def build(document: bytes, place: Place) -> Service:
     """
     settings = read_settings(document, Settings, "provisioning")
     return service(
-        settings,
-        place.storage,
-        place.clock,
-        from_host=place.published,
-        document=document,
-        vouch=place.vouch,
+        settings, place.storage, place.clock, from_host=place.published, document=document, vouch=place.vouch
     )
 
 

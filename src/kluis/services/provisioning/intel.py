@@ -191,10 +191,7 @@ class Intel:
             raise refusal(call, 404, "pckcerts: no platform of that name was certified")
         body = [
             {
-                "tcb": {
-                    "sgxtcbcomponents": [{"svn": svn} for svn in one.cpusvn],
-                    "pcesvn": one.pcesvn,
-                },
+                "tcb": {"sgxtcbcomponents": [{"svn": svn} for svn in one.cpusvn], "pcesvn": one.pcesvn},
                 "tcbm": _tcbm(one),
                 "cert": quote(_split(one.chain)[0], safe=""),
             }

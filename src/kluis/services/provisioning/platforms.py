@@ -24,15 +24,7 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.services.provisioning import replays
 from kluis.services.provisioning.authority import Authority
-from kluis.services.provisioning.records import (
-    Certificate,
-    Holder,
-    Pending,
-    Platform,
-    Terms,
-    decode,
-    encode,
-)
+from kluis.services.provisioning.records import Certificate, Holder, Pending, Platform, Terms, decode, encode
 from kluis.services.provisioning.replays import MAX_PENDING, PENDING
 
 PLATFORMS: Final = "platforms"

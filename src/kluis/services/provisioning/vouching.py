@@ -22,7 +22,7 @@ from kluis.services.provisioning.authority import Authority
 from kluis.services.web import Answer, Call
 
 LIFE: Final = timedelta(days=90)
-ANEW: Final = timedelta(days=1)
+RENEW_AFTER: Final = timedelta(days=1)
 
 
 Vouch: TypeAlias = Callable[[bytes], EvidenceBundle]
@@ -54,7 +54,7 @@ class VouchedRoot:
         """
         now = self._clock.now()
         made = self._made
-        if made is None or not timedelta(0) <= now - made[0] < ANEW:
+        if made is None or not timedelta(0) <= now - made[0] < RENEW_AFTER:
             made = self._made = now, self._certificate(now)
         return Answer(made[1], content_type="application/pkix-cert")
 

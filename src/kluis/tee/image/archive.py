@@ -254,7 +254,7 @@ def native_objects(f: BinaryIO, image: Image) -> list[str]:
 
 
 def imported_in_place(image: Image) -> list[str]:
-    """Machine code that an interpreter imports in the place of a module whose source is in the image.
+    """What an interpreter imports in the place of a module whose source is in the image, too.
 
     An extension module comes before a source of that name in one folder, a package before both, and each
     before any in a later folder of ``sys.path``. The app layer's machine code is in :func:`native_objects`.
@@ -268,12 +268,17 @@ def imported_in_place(image: Image) -> list[str]:
     ]
     found = set()
     for place, (layer, prefix, _) in enumerate(folders):
-        for path in names[place] if layer != "app" else ():
+        for path in names[place]:
             folder, slash, last = path.rpartition("/")
-            if not last.endswith(".so"):
+            stem, _, kind = last.partition(".")
+            module = f"{folder}{slash}{stem}".removesuffix("/__init__")
+            native = last.endswith(".so") and layer != "app"
+            if not native and (kind != "py" or module == "__init__"):
                 continue
-            module = f"{folder}{slash}{last.partition('.')[0]}".removesuffix("/__init__")
-            if any(f"{module}.py" in those or f"{module}/__init__.py" in those for those in names[place:]):
+            after = names[place if native else place + 1 :]
+            if any(f"{module}.py" in those or f"{module}/__init__.py" in those for those in after) or (
+                stem == "__init__" and f"{module}.py" in names[place]
+            ):
                 found.add(f"{layer}/{prefix}{path}")
     return sorted(found)
 

@@ -17,10 +17,8 @@ def read(path: Path) -> bytes:
     Raises:
         UsageError: it cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    with files.named(path) as file:
+        return file.read()
 
 
 def write(path: Path, data: bytes) -> None:

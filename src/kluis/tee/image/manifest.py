@@ -24,6 +24,10 @@ MAX_HEAP_BYTES: Final = 1 << 44
 MIN_SCRATCH_BYTES: Final = 1 << 20
 MAX_SCRATCH_BYTES: Final = 1 << 40
 MAX_THREADS: Final = 1024
+# The loader ignores a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
+LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{MOUNTS['python']}/lib"}
+LAUNCHERS_ENV: Final = ("LD_", "PYTHON", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "KLUIS_", "OPENSSL_")
+"""Beginnings of variables of the loader and the interpreter, which decide what code runs."""
 GRANTS: Final = ("insecure_jit", "insecure_raw_report_data", "table")
 NAMED_GRANTS: Final = ("connect", "listen")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -122,6 +126,8 @@ def check(manifest: Manifest) -> None:
         _want("\0" not in argument, "argv", "no NUL", argument)
     for key, value in m.env.items():
         _want(bool(_ENV.fullmatch(key)) and "\0" not in value, "env", "NAME: text without NUL", key)
+        harmless = not key.upper().startswith(LAUNCHERS_ENV) or LOADER_ENV.get(key) == value
+        _want(harmless, f"env.{key}", "a variable of the application's", value)
     _check_layers(m.layers)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import UnavailableError
+from kluis.files import named
 from kluis.hashes import sha256
 from kluis.tee import author_keys, sigstruct
 from kluis.tee.image import archive, files
@@ -79,11 +80,8 @@ def ensure_key(path: Path) -> bool:
 
 
 def _read(path: Path) -> tuple[archive.Image, SigStruct]:
-    try:
-        with path.open("rb") as f:
-            image = archive.read_image(f)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    with named(path) as f:
+        image = archive.read_image(f)
     struct = sigstruct.parse(image.sigstruct)
     check_manifest(image, struct)
     return image, struct

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from kluis.errors import UsageError
+from kluis.files import named
 from kluis.tee import sigstruct
 from kluis.tee.image import Image, archive, check_manifest, composition
 from kluis.tee.image.build import recompiled
@@ -25,8 +25,8 @@ class Measured:
         installed_interpreter: whether its interpreter and libraries, which are machine code, are those of the
             installed runtime.
         native_objects: files of the app layer that are machine code, which is not compared with a source.
-        in_place: machine code of other layers that is imported in the place of a module whose source is in
-            the image, as ``layer/path``.
+        in_place: machine code of other layers, and sources, that are imported in the place of a module whose
+            source is in the image, too, as ``layer/path``.
         sources: how much source the image contains, by origin.
     """
 
@@ -99,15 +99,12 @@ def measure(path: Path) -> Measured:
             not match its source (code ``bytecode``).
         UsageError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as f:
-            image = archive.read_image(f)
-            archive.verify_layers(f, image)
-            compared = recompiled.check(f, image)
-            native = tuple(archive.native_objects(f, image))
-            sources = composition.sources(f, image)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    with named(path) as f:
+        image = archive.read_image(f)
+        archive.verify_layers(f, image)
+        compared = recompiled.check(f, image)
+        native = tuple(archive.native_objects(f, image))
+        sources = composition.sources(f, image)
     struct = sigstruct.parse(image.sigstruct)
     mrsigner = sigstruct.verify(struct) if struct.signed else None
     check_manifest(image, struct)

@@ -235,6 +235,7 @@ def main() -> int:
     os.umask(0o077)
     threading.stack_size(STACK_BYTES)
     settings = json.loads(os.environ["KLUIS_PLATFORM_SETTINGS"])
+    places.lock_state(Path.cwd(), create=True)  # for as long as this process lives
     lacks = frozenset(settings["lacks"])
     tpm = TPM_FD if settings["tpm"] else None
     root = load_root(Path.cwd(), settings["level"], bytes.fromhex(settings["version"]), tpm)

@@ -54,9 +54,9 @@ class Host:
         with contextlib.suppress(OSError, ValueError):
             while True:
                 data, descriptors, _, _ = socket.recv_fds(self._connection, MAX_REQUEST, MOST_DESCRIPTORS)
-                if not data:
-                    return
                 try:
+                    if not data:  # an empty message, with descriptors or none, or the end
+                        return
                     self._one(_parse(data), descriptors)
                 finally:
                     for fd in descriptors:
@@ -98,14 +98,15 @@ class Host:
         if len(descriptors) != first + len(names):
             want = f"{first} of the image and streams, and {len(names)} of sockets"
             raise UsageError(f"launch: descriptors: want {want}, got {len(descriptors)}")
-        running = self._launcher.launch(
-            descriptors[0],
-            user=self._user,
-            allow_missing=frozenset(allowed),
-            granted=list(zip(names, descriptors[first:], strict=True)),
-            ended=self._report_end,
-            streams=descriptors[1:first],
-        )
+        with self._launcher.turns.of(self._user):
+            running = self._launcher.launch(
+                descriptors[0],
+                user=self._user,
+                allow_missing=frozenset(allowed),
+                granted=list(zip(names, descriptors[first:], strict=True)),
+                ended=self._report_end,
+                streams=descriptors[1:first],
+            )
         self._running.append(running)
         return running
 

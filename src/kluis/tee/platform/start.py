@@ -32,11 +32,7 @@ TPM: Final = "/dev/tpmrm0"
 
 
 def start(
-    *,
-    idle_seconds: float | None = None,
-    base: Path | None = None,
-    tpm: bool = False,
-    tpm_device: str = TPM,
+    *, idle_seconds: float | None = None, base: Path | None = None, tpm: bool = False, tpm_device: str = TPM
 ) -> Places:
     """Start a platform, unless it is running: as root the machine's, else this user's.
 
@@ -60,6 +56,8 @@ def start(
     where.prepare(places, uid, gid)
     with _only_one(places):
         if not answers(places):
+            with contextlib.suppress(FileNotFoundError):
+                os.close(where.lock_state(places.state, create=False))
             sealed = (places.state / where.SEALED).exists()
             device = _usable(tpm_device) if tpm or sealed else None
             _spawn(places, uid, gid, idle_seconds, base, device)
@@ -123,8 +121,12 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
         UnavailableError: it hung up.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(ANSWER_SECONDS * linux.slowness())
+        # With Python's timeout it would not wait its turn where others connect, too.
+        seconds = int(ANSWER_SECONDS * linux.slowness())
+        limit = seconds.to_bytes(8, sys.byteorder) + bytes(8)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.connect(str(places.socket))
+        connection.settimeout(seconds)
         connection.send(json.dumps(request).encode())
         data = connection.recv(256 * 1024)
     if not data:

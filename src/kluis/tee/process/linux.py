@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from kluis.errors import UnavailableError
@@ -98,6 +99,21 @@ def raise_limits() -> None:
     if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, DESCRIPTORS))
+
+
+@contextlib.contextmanager
+def more_files() -> Iterator[None]:
+    """Start processes that may open as many files as the hard limit allows, at most ``DESCRIPTORS``.
+
+    The platform needs them: each of its hosts may make it hold a dozen.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @functools.cache

@@ -35,6 +35,11 @@ def test_one_image() -> None:
         ("argv", ["--fast"], ['argv [] -> ["--fast"]']),
         ("grants", ["insecure_jit"], ["grant: added insecure_jit"]),
         ("env", {"LD_LIBRARY_PATH": "/k/python/lib", "TZ": "UTC"}, ["env.TZ: added UTC"]),
+        (
+            "env",
+            {"LD_LIBRARY_PATH": "/k/python/lib", "TZ": "UTC\nsvn 3 -> 4"},
+            ['env.TZ: added "UTC\\nsvn 3 -> 4"'],
+        ),
         ("env", {}, ["env.LD_LIBRARY_PATH: removed /k/python/lib"]),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_failed_launch_leaves_no_descriptor(
     monkeypatch.chdir(tmp_path)  # where scratch would be
     before = os.listdir("/proc/self/fd")
     with pytest.raises(UnavailableError) as refused:
-        launcher._start(read, {}, who, False, [], lambda *_: None, 0, ())
+        launcher._start("one", read, {}, who, False, [], lambda *_: None, 0, ())
 
     assert refused.value.code == ("scratch_full" if scratch_bytes else "launch_failed")
     assert os.listdir("/proc/self/fd") == before

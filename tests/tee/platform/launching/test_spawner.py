@@ -184,6 +184,45 @@ def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
             os.close(child.pidfd)
 
 
+def test_a_process_that_its_guardian_does_not_trace() -> None:
+    """Another process with an enclave's pid does not count as guarded, nor one whose guardian ended."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with (
+        subprocess.Popen(["/bin/sleep", "1000"]) as enclave,
+        subprocess.Popen(["/bin/sleep", "1"]) as guardian,
+    ):
+        child = children.Child(guardian.pid, reading, 0)
+        child.guardian, child.tracer, child.enclave = child.pidfd, guardian.pid, enclave.pid
+        try:
+            assert not child.is_guarded()
+            child.tracer = 0  # so that only the guardian's end counts
+            assert child.is_guarded()
+            guardian.kill()
+            guardian.wait()
+            assert not child.is_guarded()
+        finally:
+            enclave.kill()
+            child.close_words()
+            os.close(child.pidfd)
+
+
+def test_what_is_not_guarded_ends(spawning: spawner.Spawner) -> None:
+    """A process that its guardian does not trace gets no session, whatever it executes."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    child = children.Child(os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}), reading, 0)
+    child.guardian, child.tracer, child.enclave = child.pidfd, os.getpid(), child.pid
+    child.launcher = Path("/bin/sleep").resolve()
+    spawning.children["one"] = child
+    with pytest.raises(AuthenticityError, match=r"^the enclave is not its guardian's$"):
+        spawning._check({"id": "one"}, [])
+
+    ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    assert ended.si_status == signal.SIGKILL
+
+
 def test_a_guardian_that_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that ended before its pidfd was opened has no child, and keeps no other enclave waiting."""
     reading, writing = os.pipe()

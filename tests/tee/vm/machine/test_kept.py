@@ -85,6 +85,13 @@ def test_a_second_of_the_same_name(guest: str) -> None:
     assert kept.show("one") == first
 
 
+def test_a_changed_guest(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The keeper's refusal ends the command with the exit code of its kind."""
+    (Path(guest) / "initrd").write_bytes(b"another")
+    assert run(["vm", "start", "--guest", guest, "--name", "one", "--memory", "128"]) == 4
+    assert "initrd: want SHA-256" in capsys.readouterr().err
+
+
 def test_the_console_is_for_debug_machines(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Another machine's console is refused with exit code 7."""
     kept.start(Settings("plain", guest, memory_mb=128))

@@ -226,10 +226,7 @@ def _request(request: Any) -> httpcore.Request:
 
 def _response(library: Library, response: httpcore.Response, body: Body | AsyncBody) -> Any:
     return library.response(
-        status_code=response.status,
-        headers=response.headers,
-        stream=body,
-        extensions=response.extensions,
+        status_code=response.status, headers=response.headers, stream=body, extensions=response.extensions
     )
 
 

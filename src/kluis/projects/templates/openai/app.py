@@ -56,7 +56,7 @@ async def chat(request: Request) -> Response:
     """POST /v1/chat/completions."""
     engine = state.engine()
     wanted = parse(await request.body(), ChatRequest)
-    reply = engine.chat(wanted.model, wanted)
+    reply = await engine.chat(wanted.model, wanted)
     if wanted.stream:
         events = chat_events(wanted, reply)
         return StreamingResponse(

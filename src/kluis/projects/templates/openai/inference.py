@@ -40,11 +40,11 @@ class Engine:
         _check_name(name, EMBEDDINGS)
         return await run(self._places, self._embedder.embed, texts)
 
-    def chat(self, name: str, request: ChatRequest) -> Reply:
-        """Begin an answer."""
+    async def chat(self, name: str, request: ChatRequest) -> Reply:
+        """Begin an answer: a long conversation takes a second to become tokens."""
         _check_name(name, CHAT)
         request.check()
-        return Reply(self._chatter, request, self._places)
+        return await run(self._places, Reply, self._chatter, request, self._places)
 
 
 class Embedder:
@@ -54,15 +54,18 @@ class Embedder:
         self._session = model.session(f"{EMBEDDINGS}/model.onnx")
         self._tokenizer = tokenizer_of(model, EMBEDDINGS)
         self._tokenizer.no_truncation()
-        self._tokenizer.enable_padding()
+        self._tokenizer.no_padding()  # 255 short texts would become as long as one long text
 
     def embed(self, texts: list[str]) -> tuple[np.ndarray, int]:
         """The texts' vectors, and the number of tokens."""
         encodings = self._tokenizer.encode_batch(texts)
-        ids = np.array([each.ids for each in encodings], np.int64)
-        mask = np.array([each.attention_mask for each in encodings], np.int64)
-        if ids.shape[1] > MAX_TOKENS:
-            raise BadRequest(f"input: want texts of at most {MAX_TOKENS} tokens, got {ids.shape[1]}")
+        longest = max(len(each) for each in encodings)
+        if longest > MAX_TOKENS:
+            raise BadRequest(f"input: want texts of at most {MAX_TOKENS} tokens, got {longest}")
+        ids, mask = np.zeros((2, len(encodings), longest), np.int64)
+        for row, each in enumerate(encodings):
+            ids[row, : len(each)] = each.ids
+            mask[row, : len(each)] = 1
         vectors = self._session.run(None, {"ids": ids, "mask": mask})[0]
         return vectors, int(mask.sum())
 

@@ -56,11 +56,7 @@ def apply_request(
         InvalidParameter: an invalid tag or switch.
     """
     properties = request.properties
-    changes: dict[str, Any] = {
-        "version": VERSION,
-        "modified": int(now.timestamp()),
-        "modified_by": author,
-    }
+    changes: dict[str, Any] = {"version": VERSION, "modified": int(now.timestamp()), "modified_by": author}
     if request.tags is not None:
         if len(request.tags) > MOST_TAGS:
             raise InvalidParameter(f"tags: want at most {MOST_TAGS}, got {len(request.tags)}")

@@ -289,12 +289,7 @@ def _compare(left: Value, operator: str, right: Values) -> bool:
     return any(type(member) is int and _ORDERS[operator](left, member) for member in right.members)
 
 
-_ORDERS = {
-    "<": int.__lt__,
-    "<=": int.__le__,
-    ">": int.__gt__,
-    ">=": int.__ge__,
-}
+_ORDERS = {"<": int.__lt__, "<=": int.__le__, ">": int.__gt__, ">=": int.__ge__}
 
 
 def _show(values: tuple[Value, ...]) -> str:

@@ -75,12 +75,7 @@ class Tokens:
             header: replaced members.
         """
         life = self._settings.token_seconds if seconds is None else seconds
-        made = {
-            **_times(instance, now, life),
-            "jti": os.urandom(32).hex(),
-            "x-ms-ver": SCHEMA,
-            **claims,
-        }
+        made = {**_times(instance, now, life), "jti": os.urandom(32).hex(), "x-ms-ver": SCHEMA, **claims}
         if self._settings.deprecated_names:
             made |= {old: made[new] for old, new in _DEPRECATED.items() if new in made}
         key = self._keys.current(instance.key, instance.url, now)

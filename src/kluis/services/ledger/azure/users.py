@@ -75,15 +75,7 @@ class Users:
                 "GetUserDefinedRole", "GET", roles, PREVIEW, self.role, "/roles/read", {"roleName": True}
             ),
             operation("CreateUserDefinedRole", "PUT", roles, PREVIEW, self.put_roles, define, body=Roles),
-            operation(
-                "UpdateUserDefinedRole",
-                "PATCH",
-                roles,
-                PREVIEW,
-                self.patch_roles,
-                define,
-                body=Roles,
-            ),
+            operation("UpdateUserDefinedRole", "PATCH", roles, PREVIEW, self.patch_roles, define, body=Roles),
             operation(
                 "DeleteUserDefinedRole",
                 "DELETE",

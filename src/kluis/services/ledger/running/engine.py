@@ -261,19 +261,21 @@ class Engine:
         try:
             await self._execute_and_commit(self.sequencer, wrote)
         finally:
-            for job in wrote:  # whatever happened, nobody waits for it any longer
-                if not job.done.done():
-                    _fail(job, refusals.unknown(job.txid))
+            while wrote:  # whatever happened, nobody waits for it any longer
+                if not wrote[-1].done.done():
+                    _fail(wrote[-1], refusals.unknown(wrote[-1].txid))
+                wrote.pop()  # an error has the frames that called its work, and must not have its job by them
 
     async def _execute_and_commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
         while self._jobs and len(wrote) < MOST_BATCH and sequencer.pending[1] < MOST_BATCH_BYTES:
             if self._jobs[0].alone and sequencer.pending[0]:
                 break
-            job = self._jobs.popleft()
-            if not job.done.cancelled():
-                wrote.append(job)
-                await self._execute(job)
-            if job.alone:
+            wrote.append(self._jobs.popleft())
+            if wrote[-1].done.cancelled():
+                wrote.pop()
+                continue
+            await self._execute(wrote[-1])
+            if wrote[-1].alone:
                 break
         if sequencer.pending[0]:
             await self._commit(sequencer, wrote)

@@ -13,12 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from kluis.enclave.app import Enclave
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.formats.ccf.domain import PublicDomain, Writes
-from kluis.formats.ccf.entry import (
-    Entry,
-    leaf_of,
-    size_at,
-    write_set_digest,
-)
+from kluis.formats.ccf.entry import Entry, leaf_of, size_at, write_set_digest
 from kluis.formats.ccf.txid import TxId
 from kluis.hashes import sha256
 from kluis.ledger.merkle import Tree

@@ -47,8 +47,7 @@ def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()
     module = settings.entry.partition(":")[0].replace(".", "/")
     if not {f"{module}.py", f"{module}/__init__.py"} & {file.path for file in files}:
         raise UsageError(
-            f"{directory}: want {module}.py, found none",
-            hint=_entry_hint(directory, files, module),
+            f"{directory}: want {module}.py, found none", hint=_entry_hint(directory, files, module)
         )
     return files
 

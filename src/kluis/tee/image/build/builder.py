@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -28,9 +27,6 @@ from kluis.tee.image.build.interface import Answer
 from kluis.tee.image.build.packages import requirements
 from kluis.tee.image.sources import Source
 from kluis.tee.process import native
-
-# The loader ignores a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
-LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{manifest.MOUNTS['python']}/lib"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -204,7 +200,7 @@ def _manifest(
         argv=list(settings.argv),
         date=settings.date,
         entry=settings.entry,
-        env={**settings.env, **LOADER_ENV},
+        env={**settings.env, **manifest.LOADER_ENV},
         format=manifest.FORMAT,
         grants=list(settings.grants),
         heap_bytes=settings.heap_bytes,

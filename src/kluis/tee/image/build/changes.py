@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError
+from kluis.files import named
 from kluis.formats.encoding import jcs
 from kluis.tee import sigstruct
 from kluis.tee.image import archive, pyc
@@ -40,9 +41,9 @@ class Change:
         kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but the
             last change the measurement. ``hidden``: bytecode in the second image that does not match its
             source; ``uncompared``: bytecode that this version of Python cannot check; ``native``: the number
-            of machine code files in its app layer, if any; ``in_place``: machine code in another layer that
-            is imported in the place of a module whose source is in the image. The last three do not change
-            the measurement.
+            of machine code files in its app layer, if any; ``in_place``: machine code in another layer, or
+            a source, that is imported in the place of a module whose source is in the image, too. The last
+            three do not change the measurement.
         what: the setting, the line of the interface, or the file's path in the image.
         before: its value in the first image, or None if it is new; likewise ``after``.
     """
@@ -61,12 +62,17 @@ class Change:
             return f"{self.what}: removed{_value(self)}"
         if self.kind in ("file", "bytecode"):
             return f"{self.what}: changed"
-        return f"{self.what} {self.before} -> {self.after}"
+        return f"{self.what} {_shown(self.before)} -> {_shown(self.after)}"
 
 
 def _value(change: Change) -> str:
     value = change.after if change.before is None else change.before
-    return "" if change.kind in ("file", "bytecode") or not value else f" {value}"
+    return "" if change.kind in ("file", "bytecode") or not value else f" {_shown(value)}"
+
+
+def _shown(value: str) -> str:
+    """On one line, whatever it is: a value with line ends would look like other changes."""
+    return value if value.isprintable() else json.dumps(value)
 
 
 def diff(a: Path, b: Path) -> list[Change]:
@@ -82,11 +88,8 @@ def diff(a: Path, b: Path) -> list[Change]:
     """
     before, after = _read(a), _read(b)
     changes = compare(before, after)
-    try:
-        with b.open("rb") as f:
-            return [*changes, *_find_hidden(f, before, after), *_native(f, after)]
-    except OSError as error:
-        raise UsageError(f"{b}: cannot be read: {error.strerror}") from error
+    with named(b) as f:
+        return [*changes, *_find_hidden(f, before, after), *_native(f, after)]
 
 
 def compare(before: Image, after: Image) -> list[Change]:
@@ -103,11 +106,8 @@ def compare(before: Image, after: Image) -> list[Change]:
 
 
 def _read(path: Path) -> Image:
-    try:
-        with path.open("rb") as f:
-            return archive.read_image(f)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    with named(path) as f:
+        return archive.read_image(f)
 
 
 def _settings(before: Image, after: Image) -> Iterator[Change]:

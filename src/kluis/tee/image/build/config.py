@@ -34,8 +34,6 @@ from kluis.tee import sigstruct
 from kluis.tee.image import manifest
 
 NAME: Final = "kluis.toml"
-# Variables of the loader and the interpreter decide what code runs: only the launcher sets those.
-_REFUSED_ENV: Final = ("LD_", "PYTHON", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "KLUIS_", "OPENSSL_")
 # Half of the files of a scientific wheel, none of which a running program opens.
 NOT_RUN: Final = ("*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi")
 _SCRATCH_TO_HEAP: Final = 64
@@ -151,7 +149,7 @@ def _check(file: _File, wheels: Path | None) -> Config:
         except FormatError as error:
             raise UsageError(error.message.replace("manifest.", f"{NAME}: ")) from error
     for name in file.env:
-        if name.upper().startswith(_REFUSED_ENV):
+        if name.upper().startswith(manifest.LAUNCHERS_ENV):
             raise UsageError(f"{NAME}: env.{name}: want a variable of the application's, got the launcher's")
     requirements = file.requirements
     if isinstance(requirements, str) and (

@@ -25,17 +25,25 @@ class Child:
 
     Attributes:
         enclave: its pid; 0 until it is known.
+        tracer: the guardian's pid, which traces the enclave; 0 until it is known.
         launcher: the program that it must execute.
+        guarded: whether the guardian keeps debuggers out, as of every enclave but a debug one.
+        scratch: a descriptor of its scratch, for :func:`scratch.is_free`; -1 if it has none.
     """
 
-    def __init__(self, pid: int, stderr: int, uid: int, launcher: Path = Path()) -> None:
+    def __init__(
+        self, pid: int, stderr: int, uid: int, launcher: Path = Path(), *, guarded: bool = True
+    ) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.stderr = stderr
         self.uid = uid
         self.guardian = -1
         self.enclave = 0
+        self.tracer = 0
         self.launcher = launcher
+        self.guarded = guarded
+        self.scratch = -1
         self.words = b""
         os.set_blocking(stderr, False)
 
@@ -80,6 +88,7 @@ class Child:
 
     def await_enclave(self, guardian: int) -> None:
         """Wait for the only child of a guardian's pid; there is none if the guardian ended."""
+        self.tracer = guardian
         if self.guardian < 0:  # it ended before its pidfd was opened; its pid may be another process's
             return
         poll, until = select.poll(), time.monotonic() + FORKED_SECONDS
@@ -90,6 +99,19 @@ class Child:
             with contextlib.suppress(OSError):
                 children = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
                 self.enclave = int(children[0]) if children else 0
+
+    def is_guarded(self) -> bool:
+        """Whether its guardian lives and traces it.
+
+        So its pid is not another process's: the guardian traces only its own child, and ends with it.
+
+        Raises:
+            OSError: it has ended.
+        """
+        lines = Path(f"/proc/{self.enclave}/status").read_text().splitlines()
+        tracer = next(int(line.split()[1]) for line in lines if line.startswith("TracerPid:"))
+        lives = self.guardian >= 0 and not select.select([self.guardian], [], [], 0)[0]
+        return lives and tracer == self.tracer
 
     def executes_launcher(self) -> bool:
         """Whether the enclave executes its layer's launcher, and that file is the measured one.

@@ -1,9 +1,11 @@
 """Cached layers: read once into sealed memory files, measured and unpacked from there.
 
 The measured bytes are the used bytes: nothing is read twice from a file that others can change. Layers are
-cached by digest, so the next launch reads only the manifest. A layer is kept while an enclave uses it, and
-:data:`IDLE_SECONDS` after that, unless its memory is needed earlier; the least recently used one is dropped
-first.
+cached by digest, so the next launch reads only the manifest. A digest is no secret, and an image may be one:
+so a user gets a cached layer only after bringing all of it once.
+
+A layer is kept while an enclave uses it, and :data:`IDLE_SECONDS` after that, unless its memory is needed
+earlier; the least recently used one is dropped first.
 
 A layer's index takes memory of the platform itself, and its files and folders that of the kernel, however
 little data is in them. So indexes have a limit and users' shares, like data.
@@ -27,7 +29,7 @@ from typing import Final
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.tee.image import canonical
 from kluis.tee.image.layers import Entry, Layer
-from kluis.tee.platform.shares import share
+from kluis.tee.platform.shares import is_operator, share
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 CHUNK: Final = 64 << 20
@@ -46,6 +48,7 @@ class _Held:
     index: bytes
     size: int
     listed: int
+    brought_by: set[int] = dataclasses.field(default_factory=set)
     used_by: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
     left_at: float = 0.0
     changed: bool = False  # where it is unpacked: the next launch reads it again, and its users still count
@@ -75,10 +78,10 @@ class Holding:
         self._listed: collections.Counter[int] = collections.Counter()  # of their indexes, likewise
         self._lock = threading.Lock()
 
-    def files(self) -> dict[bytes, tuple[Entry, ...]]:
-        """The files of each cached layer, by its digest."""
+    def files(self, user: int) -> dict[bytes, tuple[Entry, ...]]:
+        """The files of each cached layer that a user brought, by its digest; of every layer for operators."""
         with self._lock:
-            return {digest: entry.files for digest, entry in self._held.items()}
+            return {digest: entry.files for digest, entry in self._held.items() if _has_brought(entry, user)}
 
     def digests(self) -> list[bytes]:
         """The digests of the cached layers that have not changed."""
@@ -98,7 +101,8 @@ class Holding:
                 is used up.
         """
         with self._lock:
-            if (found := self._held.get(layer.digest)) and not found.changed:
+            found = self._held.get(layer.digest)
+            if found and not found.changed and _has_brought(found, user):
                 if not found.used_by[user]:
                     self._check_share(layer, found.listed, user)
                 found.used_by[user] += 1
@@ -162,11 +166,7 @@ class Holding:
             )
 
     def _left(
-        self,
-        user: int,
-        total: int,
-        under_way: collections.Counter[int],
-        amount: Callable[[_Held], int],
+        self, user: int, total: int, under_way: collections.Counter[int], amount: Callable[[_Held], int]
     ) -> int:
         """How much a user may still take of ``total``; negative where others came before."""
         mine = sum(amount(held) for held in self._held.values() if held.used_by[user]) + under_way[user]
@@ -212,10 +212,15 @@ class Holding:
                     self._unpack(layer, blob, len(index))
                     entry.changed = False
                     self._held[layer.digest] = entry
+                entry.brought_by.add(user)
                 entry.used_by[user] += 1
                 return index
         finally:
             os.close(blob)
+
+
+def _has_brought(entry: _Held, user: int) -> bool:
+    return user in entry.brought_by or is_operator(user)
 
 
 def _count_folders(layer: Layer) -> int:

@@ -15,7 +15,6 @@ import os
 import secrets
 import socket
 import stat
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer
 from kluis.tee.platform import shares
 from kluis.tee.platform.launchers import check_launcher
-from kluis.tee.platform.launching import holding, scratch
+from kluis.tee.platform.launching import charges, holding, scratch
 from kluis.tee.platform.launching.orders import ChangedLayerError, Orders
 from kluis.tee.platform.launching.policy import LaunchPolicy
 from kluis.tee.platform.root import session
@@ -78,6 +77,10 @@ class Launcher:
         ``lacks``: protections that this machine does not have, whatever the heap, by name.
         lockable: bytes of secret memory for one enclave; None: any.
         slowness: how many times longer than elsewhere an enclave may take to start and to end.
+
+    Attributes:
+        turns: of users, for :meth:`launch`. The platform's memory for an image that is launched is not
+            charged to anyone, and the spawner carries out one order at a time.
     """
 
     def __init__(
@@ -96,20 +99,22 @@ class Launcher:
         self._lacks = lacks
         self.lockable = lockable
         self.holding = holding.Holding(self._unpack, self._drop)
-        self._places = shares.Taken("max_enclaves", "have the operator raise max_enclaves in launch.toml")
-        self._heaps = shares.Taken("heap", "lower heap in kluis.toml: heaps share this machine's memory")
-        self._scratches = shares.Taken(
-            "scratch", "lower scratch in kluis.toml: it shares the platform's disk"
-        )
+        self._charges = charges.Charges(policy, self._is_free)
         self.running: dict[str, Running] = {}
         self._lock = threading.Lock()
-        self._reading = shares.Turns()
+        self.turns = shares.Turns()
         threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
 
     def _tidy(self) -> None:
         never = threading.Event()
         while not never.wait(TIDY_SECONDS):
             self.holding.tidy()
+            self._charges.tidy()
+
+    def _is_free(self, name: str) -> bool:
+        with contextlib.suppress(UnavailableError):  # the spawner ended
+            return self._orders.send({"op": "free", "id": name})["free"] is True
+        return False
 
     def _drop(self, digest: bytes) -> None:
         self._orders.send({"op": "drop", "digest": digest.hex()})
@@ -150,9 +155,8 @@ class Launcher:
         """
         if not stat.S_ISREG(os.fstat(image).st_mode):
             raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
-        # One image of a user at a time: what it takes to read one is not charged to anyone.
-        with self._reading.of(user), open(os.dup(image), "rb") as file:
-            read = images.read_image(file, self.holding.files(), holding.MOST_INDEX_BYTES)
+        with open(os.dup(image), "rb") as file:
+            read = images.read_image(file, self.holding.files(user), holding.MOST_INDEX_BYTES)
             read = dataclasses.replace(read, interface=b"")
             images.launchable(read)
         signed = sigstruct.parse(read.sigstruct)
@@ -187,14 +191,16 @@ class Launcher:
             cpusvn=CPUSVN,
             configuration=configuration,
         )
-        give_back = self._take(user, manifest.heap_bytes, manifest.scratch_bytes)
+        name, sizes = secrets.token_hex(8), (manifest.heap_bytes, manifest.scratch_bytes)
+        self._charges.take(user, *sizes)
         layers: dict[str, bytes] = {}
+        held: list[bytes] = []  # all that is kept of the image for its release
         place = threading.Semaphore(1)
 
         def release() -> None:
             if place.acquire(blocking=False):
-                give_back()
-                self.holding.release([layer.digest for layer in read.layers if layer.mount in layers], user)
+                self.holding.release(held, user)
+                self._charges.give_back(name, user, *sizes)
 
         def report_end(status: int, words: str) -> None:
             release()
@@ -203,30 +209,13 @@ class Launcher:
         try:
             for layer in read.layers:
                 layers[layer.mount] = self.holding.hold(image, layer, user)
-            return self._start(read, layers, who, signed.debug, granted, report_end, user, streams)
+                held.append(layer.digest)
+            return self._start(name, read, layers, who, signed.debug, granted, report_end, user, streams)
         except BaseException as error:
             release()
             if isinstance(error, ChangedLayerError):
                 self.holding.forget(error.layer)
             raise
-
-    def _take(self, user: int, heap_bytes: int, scratch_bytes: int) -> Callable[[], None]:
-        """Reserve a place, a heap and scratch for a user, or none of them; return a function that releases
-        them.
-
-        Root's heaps are limited by ``max_heap`` and ``max_enclaves``: a heap is never used completely.
-        """
-        memory = 2 * holding.half_of_memory() if not shares.is_operator(user) else sys.maxsize
-        wanted = (
-            (self._places, 1, self._policy.max_enclaves),
-            (self._heaps, heap_bytes, memory),
-            (self._scratches, scratch_bytes, self._scratches.total() + scratch.free_bytes()),
-        )
-        with contextlib.ExitStack() as taken:
-            for what, amount, total in wanted:
-                what.take(user, amount, total)
-                taken.callback(what.give_back, user, amount)
-            return taken.pop_all().close
 
     def _missing(self, heap_bytes: int, allowed: frozenset[str]) -> frozenset[str]:
         lacks = self._lacks
@@ -237,6 +226,7 @@ class Launcher:
 
     def _start(
         self,
+        name: str,
         read: images.Image,
         indexes: dict[str, bytes],
         who: Identity,
@@ -246,7 +236,7 @@ class Launcher:
         user: int,
         streams: Sequence[int],
     ) -> Running:
-        manifest, name = read.manifest, secrets.token_hex(8)
+        manifest = read.manifest
         stdlib = f"{native.INSIDE}/python{'.'.join(manifest.python.split('.')[:2])}"
         mounts = [[layer.digest.hex(), layer.mount] for layer in read.layers]
         region = 2 * manifest.heap_bytes + sandbox.RESERVE
@@ -280,6 +270,8 @@ class Launcher:
             with self._lock:
                 gone.set()
                 self.running.pop(name, None)
+            with contextlib.suppress(OSError):  # others may have its end of the session, too
+                pairs[-1][0].shutdown(socket.SHUT_RDWR)
             ended(status, words)
 
         with contextlib.ExitStack() as failing, contextlib.ExitStack() as descriptors:
@@ -289,7 +281,7 @@ class Launcher:
                 failing.enter_context(ours)
                 descriptors.enter_context(inside)
             files = [
-                self._document(read, who, debug, [name for name, _ in granted], channel_answer.public_key)
+                self._document(read, who, debug, [each for each, _ in granted], channel_answer.public_key)
             ]
             descriptors.callback(os.close, files[-1])
             files.append(_index_file(indexes))
@@ -300,7 +292,7 @@ class Launcher:
             self._orders.on_end(name, report_end)
             failing.callback(self._orders.forget_end, name)
             ends = [*streams, *(inside.fileno() for _, inside in pairs)]
-            answer = self._orders.start(user, order, [*ends, *files, *(fd for _, fd in granted)])
+            answer = self._orders.send(order, [*ends, *files, *(fd for _, fd in granted)])
             failing.pop_all()
         running = Running(
             name,

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.tee.platform import shares
 
 MAX_REPORT = 128 * 1024
 
@@ -38,10 +37,11 @@ class Orders:
         self._socket = spawner
         self._lost = lost
         self._turn = threading.Lock()
-        self._starting = shares.Turns()
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._ended: dict[str, Callable[[int, str], None]] = {}
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
+        threading.Thread(target=self._report_ends, name="ends", daemon=True).start()
 
     def _listen(self) -> None:
         # If it ended in any other way, no order would be answered, and no enclave could be ended.
@@ -50,13 +50,24 @@ class Orders:
             with contextlib.suppress(OSError):
                 while data := self._socket.recv(MAX_REPORT):
                     report = json.loads(data)
-                    if report.pop("event") == "answer":
-                        self._answers.put(report)
-                    elif ended := self._ended.pop(report["id"], None):
-                        ended(int(report["status"]), str(report["words"]))
+                    (self._answers if report.pop("event") == "answer" else self._ends).put(report)
         finally:
-            self._answers.put({"error": "the spawner ended"})
-            self._lost()
+            self._ends.put(None)
+            self._give_up()
+
+    def _report_ends(self) -> None:
+        # In a separate thread: what an end releases may wait for a lock whose owner waits for an answer.
+        try:
+            while report := self._ends.get():
+                if ended := self._ended.pop(report["id"], None):
+                    ended(int(report["status"]), str(report["words"]))
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        self._answers.put({"error": "the spawner ended"})
+        self._lost()
 
     def send(self, order: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
         """Send one order and wait for its answer.
@@ -83,18 +94,6 @@ class Orders:
         if "error" in answer:
             raise UnavailableError(f"launch: {answer['error']}", code="launch_failed", hint="kluis doctor")
         return answer
-
-    def start(self, user: int, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        """Send an order to start an enclave: one of a user at a time.
-
-        The spawner carries out one order at a time, and first measures the layers' data again, which may take
-        seconds. A user who launches many enclaves at once would otherwise keep the others from their turn.
-
-        Raises:
-            UnavailableError, ChangedLayerError: as :meth:`send`.
-        """
-        with self._starting.of(user):
-            return self.send(order, descriptors)
 
     def on_end(self, name: str, ended: Callable[[int, str], None]) -> None:
         """Register ``ended(status, words)`` to be called when the enclave ``name`` has ended."""

@@ -7,6 +7,7 @@ refuses a launch and never ends a running enclave.
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from kluis.errors import UnavailableError
@@ -39,3 +40,23 @@ def backing(name: str, size_bytes: int) -> int:
             hint="free space where the platform keeps its state, or lower scratch in kluis.toml",
         ) from error
     return made
+
+
+def watch(backing: int) -> int:
+    """Open a backing file again, for :func:`is_free`; return a descriptor."""
+    return os.open(f"/proc/self/fd/{backing}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def is_free(watched: int) -> bool:
+    """Whether nobody has a backing file open for writing.
+
+    The kernel gives a read lease only on such a file; where a file system has no leases, every file is free.
+    Spec: fcntl(2), "Leases".
+    """
+    try:
+        fcntl.fcntl(watched, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -5,8 +5,9 @@ separate mount namespace, whose tmpfs contains the measured layers; enclaves get
 platform ends, it ends every enclave and itself.
 
 Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``check`` the program
-that an enclave executes, ``kill``. Reports use the same socket: the answer to each order, and ``exited`` for
-each enclave that ended. It uses only the standard library.
+that an enclave executes, ``kill``, and ``free``: whether an ended enclave's scratch is free. Reports
+use the same socket: the answer to each order, and ``exited`` for each enclave that ended. It uses only the
+standard library.
 """
 
 from __future__ import annotations
@@ -28,13 +29,12 @@ from kluis.errors import AuthenticityError, KluisError
 from kluis.tee import places
 from kluis.tee.image import manifest
 from kluis.tee.image.build import interpreter
-from kluis.tee.platform.launching import children, remeasure, unpacking
+from kluis.tee.platform.launching import children, remeasure, scratch, unpacking
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
 ORDER_DESCRIPTORS = 6 + sandbox.MOST_GRANTED
 INFO_FD = 8
-LOCK_SECONDS = 2.0
 OTHER_PROGRAM = b"kluis: another program was executed in the launcher's place: see /proc/sys/fs/binfmt_misc\n"
 _FAILURES = (OSError, ValueError, KeyError, OverflowError, MemoryError, KluisError)
 """Exceptions of one order that must not end the spawner, and so every enclave."""
@@ -59,6 +59,7 @@ class Spawner:
         self._files: dict[str, tuple[remeasure.File, ...]] = {}
         self._watched: dict[tuple[str, str], remeasure.Watched] = {}
         self._aside: dict[Path, set[str]] = {}  # changed layers, and the enclaves that may run from them
+        self._scratches: dict[str, int] = {}  # of enclaves that have ended
         self._guardian = native.guardian()
         self._guardian_digest = remeasure.digest(self._guardian)
 
@@ -99,11 +100,14 @@ class Spawner:
         if child.guardian >= 0:
             os.close(child.guardian)
         self._uids.discard(child.uid)
+        if child.scratch >= 0:
+            self._scratches[name] = child.scratch
         for directory, users in list(self._aside.items()):
             users.discard(name)
             if not users:
                 del self._aside[directory]
-                shutil.rmtree(directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    unpacking.remove(directory)
         self._say(
             {
                 "event": "exited",
@@ -131,6 +135,7 @@ class Spawner:
                 "launch": self._launch,
                 "check": self._check,
                 "kill": self._kill,
+                "free": self._free,
             }
             answer = handlers[order["op"]](order, descriptors)
         except _FAILURES as error:
@@ -166,7 +171,7 @@ class Spawner:
         digest = bytes.fromhex(order["digest"]).hex()
         self._forget(digest)
         if digest != native.runtime().digest:  # the platform itself runs on its base layer
-            shutil.rmtree(self.layers / digest)
+            unpacking.remove(self.layers / digest)
         return {}
 
     def _forget(self, digest: str) -> None:
@@ -253,7 +258,8 @@ class Spawner:
                 os.close(fd)
         python = next((directory for directory, mount in walls.mounts if mount == native.PYTHON), Path())
         try:
-            child = children.Child(pid, err_read, uid, python / manifest.LAUNCHER)
+            guarded = "guardian" not in order["without"].split(",")
+            child = children.Child(pid, err_read, uid, python / manifest.LAUNCHER, guarded=guarded)
         except BaseException:  # nothing would wait for it
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -262,6 +268,8 @@ class Spawner:
             raise
         self._uids.add(uid)
         self.children[order["id"]] = child
+        if "s" in order["options"]:
+            child.scratch = scratch.watch(descriptors[inside.index(sandbox.SCRATCH_FD)])
         return info_read
 
     def _find_started(self, child: children.Child, info: int) -> dict[str, Any]:
@@ -275,13 +283,16 @@ class Spawner:
         return {"guardian": guardian, "enclave": child.enclave, "uid": child.uid}
 
     def _check(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
-        """Check that an enclave executes its layer's launcher; otherwise end it.
+        """Check that an enclave is its guardian's and executes its layer's launcher; otherwise end it.
 
         The kernel may be configured to execute another program (binfmt_misc), or root may have mounted one
         over the launcher. The guardian lets the enclave execute only one program, so it cannot have executed
-        another before.
+        another before. Root may also have ended it, and given its pid to another process.
         """
         child = self.children[order["id"]]
+        if child.guarded and not child.is_guarded():
+            child.kill()
+            raise AuthenticityError("the enclave is not its guardian's")
         if not child.executes_launcher():
             child.words += OTHER_PROGRAM
             child.kill()
@@ -292,6 +303,16 @@ class Spawner:
         if child := self.children.get(order["id"]):
             child.kill()
         return {}
+
+    def _free(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """Whether an enclave has ended, and nobody has its scratch open."""
+        name = order["id"]
+        free = name not in self.children and (
+            name not in self._scratches or scratch.is_free(self._scratches[name])
+        )
+        if free and name in self._scratches:
+            os.close(self._scratches.pop(name))
+        return {"free": free}
 
     def _free_uid(self) -> int:
         uid = sandbox.ENCLAVE_UIDS
@@ -336,7 +357,8 @@ def main(arguments: list[str]) -> int:
     )
     targets = ((listen, 3), (orders, 4), (null, 0), (2, 1), *((fd, 5) for fd in tpm))
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in targets]
-    pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
+    with linux.more_files():
+        pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
     for fd in (listen, orders, null, settings["listen"], *tpm):
         os.close(fd)
     theirs.close()
@@ -346,7 +368,7 @@ def main(arguments: list[str]) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        _unlink_own(Path(settings["socket"]), settings["socket_mark"], settings["start_lock"])
+        places.unlink_own(Path(settings["socket"]), settings["socket_mark"], settings["start_lock"])
     return 0
 
 
@@ -362,23 +384,6 @@ def _lay_base(layers: Path, unpacked: str | None) -> Path:
         place.mkdir()
         linux.bind(unpacked, str(place))
     return place
-
-
-def _unlink_own(path: Path, its: list[int], lock: str) -> None:
-    """Remove the socket, unless the next platform has already created its own there.
-
-    A process that starts a platform holds the lock until the platform answers or ended, and then removes the
-    socket itself. So this does not wait for the lock for long: that process may wait for this one to end.
-    """
-    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as lock_file:
-        until = time.monotonic() + LOCK_SECONDS
-        while places.mark(path) == its and time.monotonic() < until:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if places.mark(path) == its:
-                    path.unlink()
-                return
-            time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Unpack a measured layer from a sealed memory file. Standard library only."""
+"""Unpack a measured layer from a sealed memory file, and delete one. Standard library only."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,19 @@ def unpack(folder: Path, entries: list[dict[str, Any]], blob: int) -> None:
                 at, left = at + sent, left - sent
         finally:
             os.close(out)
+
+
+def remove(folder: Path) -> None:
+    """Delete an unpacked layer that nothing uses, and free its memory.
+
+    An enclave can pass the descriptor of a file to its host, who keeps it open: so each is emptied first.
+
+    Raises:
+        OSError: there is no such folder, or a part of it cannot be deleted.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                os.close(os.open(f"{parent}/{name}", flags))
+    shutil.rmtree(folder)

@@ -129,7 +129,5 @@ def read(value: Members) -> Enrolled:
     if not service.isprintable():
         raise FormatError("adopt.service: want printable text", code="bad_encoding")
     return Enrolled(
-        service=service,
-        root=value.text("root").encode(),
-        collateral=value.text("collateral").encode(),
+        service=service, root=value.text("root").encode(), collateral=value.text("collateral").encode()
     )

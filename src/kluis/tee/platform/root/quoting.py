@@ -71,14 +71,7 @@ class PlatformKeys:
     earlier: tuple[int, ...] = ()
 
     @classmethod
-    def create(
-        cls,
-        ca: Authority,
-        now: datetime,
-        *,
-        cpusvn: bytes = CPUSVN,
-        pcesvn: int = PCESVN,
-    ) -> Self:
+    def create(cls, ca: Authority, now: datetime, *, cpusvn: bytes = CPUSVN, pcesvn: int = PCESVN) -> Self:
         """Generate a platform's keys and have ``ca`` certify them at this TCB."""
         pck, ppid = ec.generate_private_key(ec.SECP256R1()), os.urandom(16)
         return cls.of(

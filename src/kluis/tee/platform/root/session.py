@@ -4,7 +4,8 @@ The kernel proves which process sent the hello: the hello comes with a listening
 name derived from it. Root can duplicate a descriptor and send first, and can send with any process's
 credentials (SCM_CREDENTIALS), but it cannot listen as another process. The name includes a challenge that is
 sent only after the process was confirmed to execute the launcher, so an earlier program of that process
-cannot have prepared it.
+cannot have prepared it. The process is confirmed again after the hello: root could have ended it meanwhile,
+and given its pid to another.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int
     Args:
         end: the platform's end.
         answer: of the launch, whose public key the enclave received.
-        enclave: returns the enclave's pid on this machine, once it was confirmed to execute the launcher.
+        enclave: returns the enclave's pid on this machine, once it was confirmed to execute the launcher;
+            called before the challenge and after the hello.
 
     Raises:
         AuthenticityError: another process sent it.
@@ -99,6 +101,7 @@ def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int
         raise AuthenticityError(
             f"channel handshake: sender: want pid {wanted}, got {sender}", code="channel_sender"
         )
+    enclave()  # the pid may be another process's by now
     sealed = answer.to(data)
     end.send(answer.hello)
     return sealed

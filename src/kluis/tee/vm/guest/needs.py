@@ -18,11 +18,7 @@ KERNEL: Final = "linux-image-cloud-amd64"
 STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 UKIFY: Final = Path("/usr/bin/ukify")
 SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
-PROGRAMS: Final = {
-    "mkfs.erofs": "erofs-utils",
-    "bwrap": "bubblewrap",
-    "unshare": "util-linux",
-}
+PROGRAMS: Final = {"mkfs.erofs": "erofs-utils", "bwrap": "bubblewrap", "unshare": "util-linux"}
 FILES: Final = {
     STUB: "systemd-boot-efi",
     UKIFY: "systemd-ukify",

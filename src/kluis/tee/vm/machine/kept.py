@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kluis.errors import KluisError, UnavailableError, UsageError, foreign
+from kluis.errors import BY_NAME, UnavailableError, UsageError, foreign
 from kluis.tee import places
 from kluis.tee.vm.machine import ports
 from kluis.tee.vm.machine.line import MOST_PORTS
@@ -225,6 +225,6 @@ def _answers(where: Path) -> bool:
 
 def _check(answer: dict[str, Any]) -> dict[str, Any]:
     if (error := answer.get("error")) is not None:
-        kind = {each.__name__: each for each in (UsageError, UnavailableError)}.get(error["kind"], KluisError)
+        kind = BY_NAME.get(error["kind"], UnavailableError)
         raise kind(error["message"], hint=error["hint"], code=error["code"])
     return answer
