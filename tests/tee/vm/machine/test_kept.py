@@ -226,7 +226,7 @@ def test_a_folder_that_others_can_read(guest: str) -> None:
 
 
 def test_what_kvm_did_is_remembered(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tried once for a kernel, and again for another or after a restart of this machine."""
+    """It is tried once for a kernel, in whatever file, and again for another or after a restart."""
     tried: list[Path] = []
 
     def choose(qemu: Path, kernel: Path) -> str:
@@ -234,11 +234,14 @@ def test_what_kvm_did_is_remembered(guest: str, monkeypatch: pytest.MonkeyPatch)
         return "kvm"
 
     monkeypatch.setattr(acceleration, "choose", choose)
-    kernel, other = Path(guest) / "vmlinuz", Path(guest) / "initrd"
+    kernel, copy, other = (Path(guest) / name for name in ("vmlinuz", "copy", "other"))
+    copy.write_bytes(kernel.read_bytes())
+    other.write_bytes(b"another")
     found = [
-        acceleration.choose_cached(kept.lasting(), Path("qemu"), each) for each in (kernel, kernel, other)
+        acceleration.choose_cached(kept.lasting(), Path("qemu"), each)
+        for each in (kernel, kernel, copy, other)
     ]
-    assert (found, tried) == (["kvm"] * 3, [kernel, other])
+    assert (found, tried) == (["kvm"] * 4, [kernel, other])
     monkeypatch.setattr(acceleration, "BOOT_ID", Path(guest) / "guest.json")
     acceleration.choose_cached(kept.lasting(), Path("qemu"), other)
     assert tried == [kernel, other, other]
