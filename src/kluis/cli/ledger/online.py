@@ -148,7 +148,7 @@ def status(
     root: roots.Only = None,
     save: Annotated[Path | None, option("Write the service's certificate here.", "PEM")] = None,
 ) -> None:
-    """Print a ledger's state: its service, last commit, members and open proposals.
+    """Print a ledger's service, last commit, members and open proposals.
 
     A node is believed by its service's certificate, or by its enclave's evidence under a policy.
     """
