@@ -39,8 +39,11 @@ Hold = Callable[[int, int], contextlib.AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT afterwards. One that a tracer holds for good is ended: it would stay stopped."""
+def stopped(*pids: int, resumed: bool) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT afterwards. What no tracer resumes is ended: it would stay stopped.
+
+    A guardian resumes its enclave, though not at once; nothing resumes a guardian.
+    """
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -49,7 +52,7 @@ def stopped(*pids: int) -> Iterator[None]:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-                if attacks.status(pid)["State"].startswith("t"):
+                if not resumed and attacks.status(pid)["State"].startswith("t"):
                     os.kill(pid, signal.SIGKILL)
 
 
@@ -61,8 +64,8 @@ def frozen(*pids: int) -> Iterator[None]:
 
 
 HOLDS: dict[str, Hold] = {
-    "stop": lambda pid, _guardian: stopped(pid),
-    "stop the guardian": lambda _pid, guardian: stopped(guardian),
+    "stop": lambda pid, _guardian: stopped(pid, resumed=True),
+    "stop the guardian": lambda _pid, guardian: stopped(guardian, resumed=False),
     "freeze": lambda pid, _guardian: frozen(pid),
     "freeze the guardian": lambda _pid, guardian: frozen(guardian),
     "freeze both": lambda pid, guardian: frozen(pid, guardian),
