@@ -235,6 +235,16 @@ def test_a_request_is_signed_by_the_platform(orders: Upkeep, root: Root) -> None
     assert opened.public_key().public_numbers() == root.keys.pck.public_key().public_numbers()
 
 
+def test_each_request_is_later_than_the_one_before(orders: Upkeep) -> None:
+    """No two requests state the same second, so that a service takes none for a replay."""
+    order = {"op": "enrolment", "root": bytes(32).hex()}
+    made = []
+    for _ in range(3):
+        request = orders.answer(order)["request"].encode()
+        made.append(Enrolment.open(request, root=bytes(32), level="process", now=now()).made)
+    assert made == sorted(set(made))
+
+
 def test_left_over(orders: Upkeep, root: Root, tmp_path: Path) -> None:
     """After a crash, a service's remaining documents next to the platform's own chain are ignored."""
     Enrolled(service="https://x", root=Service.create("process", now()).root_pem(), collateral=b"{}").save(

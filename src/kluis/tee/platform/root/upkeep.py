@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,6 +66,7 @@ class Upkeep:
             "reseal": self._reseal,
         }
         self._endorsed = ""
+        self._asked = ""
 
     def __contains__(self, op: object) -> bool:
         return isinstance(op, str) and op in self._orders
@@ -157,13 +159,20 @@ class Upkeep:
             pcesvn=order.integer("pcesvn", most=0xFFFF) if "pcesvn" in order else keys.pcesvn,
             level=self._root.level,
             root=order.hex("root", 32),
-            made=zulu(_now()),
+            made=self._later(),
         )
         return {
             "request": enrolment.sign(keys.pck).decode(),
             "ppid": keys.ppid.hex(),
             "key": name_of(enrolment.key),
         }
+
+    def _later(self) -> str:
+        """The time, later than the request before: a service takes an equal time for a replay."""
+        while (made := zulu(_now())) == self._asked:
+            time.sleep(0.05)
+        self._asked = made
+        return made
 
     def _adopt(self, order: Members) -> dict[str, Any]:
         root, enrolment = self._root, enrolled.read(order)
