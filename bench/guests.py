@@ -92,6 +92,38 @@ if __name__ == "__main__":
     main()
 """
 """The guest's program, in place of the platform: it times Python's start, and then serves two ports."""
+ANSWERING: Final = b"""
+import os, threading
+from datetime import datetime, timedelta
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kluis.tee.inside import ports
+
+
+class Answer(msgspec.Struct):
+    chain: bytes
+
+
+def main():
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
+    begin = datetime(2026, 1, 1)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=1))
+    chain = made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    port = os.open(ports.find()[0], os.O_RDWR)
+    os.write(port, msgspec.msgpack.encode(Answer(chain)))
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
+"""
+"""The least that a platform does: one Python makes a key and a certificate, and answers on a port."""
 PRINTER: Final = b"""
 def _print_memory() -> None:
     import threading, time
@@ -136,8 +168,13 @@ def empty(folder: Path, guest: Guest) -> Empty:
     return made
 
 
-def seconds_to_user_space(guest: Empty, boot: str, state: Path) -> float:
-    """Seconds from QEMU's start to the first byte of the empty first program."""
+def answering(folder: Path) -> Guest:
+    """Build a guest with the least program that answers in place of the platform."""
+    return building.build(folder, extra=[sources.of_bytes("kluis/tee/inside/boot.py", ANSWERING)])
+
+
+def seconds_to_first_byte(guest: Empty | Guest, boot: str, state: Path) -> float:
+    """Seconds from QEMU's start to the first byte of the guest's program."""
     start = time.perf_counter()
     own = tpm.Tpm.start(state, bytes(tpm.KEY_BYTES)) if boot == "uefi" else None
     with Machine.start(guest, boot=boot, memory_mb=MEMORY_MB, cpus=CPUS, tpm=own) as machine:
