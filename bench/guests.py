@@ -28,6 +28,7 @@ MEMORY_MB: Final = 2048
 CPUS: Final = 2
 SECONDS: Final = 3600.0
 SETTLED_SECONDS: Final = 5.0
+SETTLED_STATES: Final = 10
 CALLS: Final = 200
 EMPTY: Final = "console=ttyS0 quiet panic=-1 rdinit=/init"
 INIT: Final = """
@@ -211,13 +212,14 @@ class Printing:
     platform: Backend
 
     def used_mib(self) -> float:
-        """MiB in use, once two states in a row differ by less than one: an image's transfer leaves some."""
+        """MiB in use, once ten states in a row differ by less than one: an image's transfer leaves some."""
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             time.sleep(SETTLED_SECONDS)
-            before, last = map(_used_mib, kept.console(PRINTING).split(END)[-3:-1])
-            if abs(before - last) < 1:
-                return last
+            states = kept.console(PRINTING).split(END)[:-1]
+            used = [_used_mib(state) for state in states[-SETTLED_STATES:]]
+            if len(used) == SETTLED_STATES and max(used) - min(used) < 1:
+                return used[-1]
         raise RuntimeError(f"{PRINTING}: its memory in use did not settle")
 
 
