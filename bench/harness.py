@@ -25,10 +25,11 @@ class Row:
 
     Attributes:
         rounds: how many times each was run; the ratio is the median of the rounds' ratios.
-        ours_seconds: the median of ours.
-        theirs_seconds: the median of theirs.
+        ours: the median of ours, in ``unit``.
+        theirs: the median of theirs, in ``unit``.
         also: other figures of the same run, in words.
         noisy: the machine never became quiet while this row waited for it.
+        unit: of both medians: ``s``, or another.
     """
 
     name: str
@@ -36,10 +37,11 @@ class Row:
     ratio: float
     hold: float
     rounds: int
-    ours_seconds: float
-    theirs_seconds: float
+    ours: float
+    theirs: float
     also: dict[str, str] = field(default_factory=dict)
     noisy: bool = False
+    unit: str = "s"
 
     @property
     def held(self) -> bool:
@@ -69,6 +71,7 @@ class Harness:
         theirs: Measure,
         rounds: int | None = None,
         also: Callable[[], dict[str, str]] | None = None,
+        unit: str = "s",
     ) -> Row:
         """Run both sides alternately; each goes first in every other round.
 
@@ -80,6 +83,7 @@ class Harness:
             theirs: runs theirs once.
             rounds: instead of the harness's own.
             also: additional figures for the row, computed after all rounds.
+            unit: of what both sides return.
         """
         noisy = not wait_for_quiet(self.patience_seconds)
         pairs = []
@@ -95,10 +99,11 @@ class Harness:
             ratio=round(statistics.median(mine / other for mine, other in pairs), 3),
             hold=hold,
             rounds=len(pairs),
-            ours_seconds=statistics.median(mine for mine, _ in pairs),
-            theirs_seconds=statistics.median(other for _, other in pairs),
+            ours=statistics.median(mine for mine, _ in pairs),
+            theirs=statistics.median(other for _, other in pairs),
             also=also() if also else {},
             noisy=noisy,
+            unit=unit,
         )
 
 
@@ -186,8 +191,8 @@ def as_table(rows: list[Row]) -> str:
             f"{row.ratio:.2f}",
             f"{row.hold:.2f}",
             ("held" if row.held else "OVER") + (" (noisy)" if row.noisy else ""),
-            duration(row.ours_seconds),
-            duration(row.theirs_seconds),
+            amount(row.ours, row.unit),
+            amount(row.theirs, row.unit),
         )
         for row in rows
     ]
@@ -199,6 +204,11 @@ def as_table(rows: list[Row]) -> str:
         if row:
             text += [f"    {what}: {figure}" for what, figure in row.also.items()]
     return "\n".join(text)
+
+
+def amount(value: float, unit: str) -> str:
+    """A median, formatted for people."""
+    return duration(value) if unit == "s" else f"{value:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

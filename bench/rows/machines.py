@@ -109,12 +109,13 @@ def _memory(take: Harness, folder: Path, nothing: Empty) -> Row:
         used = seen.used_mib()
     empty = guests.used_mib(nothing)
     return take.compare(
-        "guest memory in use with an idle stdlib-only enclave, MiB beyond the empty guest's",
+        "guest memory in use with an idle stdlib-only enclave, beyond the empty guest's",
         "256 MiB",
         1.0,
         ours=lambda: used - empty,
         theirs=lambda: 256.0,
         rounds=1,
+        unit="MiB",
         also=lambda: {"in use": f"{used:.0f} MiB", "empty": f"{empty:.0f} MiB"},
     )
 

@@ -29,7 +29,7 @@ def test_the_ratio_is_the_median_of_the_rounds() -> None:
 
     assert order == ["theirs", "ours", "ours", "theirs", "theirs", "ours"]
     assert (row.ratio, row.held, row.rounds) == (1.0, True, 3)
-    assert (row.ours_seconds, row.theirs_seconds) == (2.0, 2.0)
+    assert (row.ours, row.theirs) == (2.0, 2.0)
 
 
 def test_a_row_over_its_hold_says_so() -> None:
@@ -40,8 +40,8 @@ def test_a_row_over_its_hold_says_so() -> None:
         ratio=1.6,
         hold=1.5,
         rounds=3,
-        ours_seconds=0.0016,
-        theirs_seconds=0.001,
+        ours=0.0016,
+        theirs=0.001,
         also={"first": "2 s"},
     )
     assert harness.as_table([row]) == (
@@ -49,6 +49,14 @@ def test_a_row_over_its_hold_says_so() -> None:
         "a     b        1.60   1.50  OVER  1.6 ms  1 ms\n"
         "    first: 2 s"
     )
+
+
+def test_a_row_that_is_no_time_says_its_unit() -> None:
+    """Medians of memory are not printed as seconds."""
+    row = harness.Row(
+        name="a", against="b", ratio=0.98, hold=1.0, rounds=1, ours=251.5, theirs=256.0, unit="MiB"
+    )
+    assert "252 MiB  256 MiB" in harness.as_table([row])
 
 
 def test_the_results_are_a_list_of_rows_with_their_machine() -> None:
