@@ -168,7 +168,7 @@ class Upkeep:
         }
 
     def _later(self) -> str:
-        """The time, later than the request before: a service takes an equal time for a replay."""
+        """The time, never that of the request before: a service takes an equal one for a replay."""
         while (made := zulu(_now())) == self._asked:
             time.sleep(0.05)
         self._asked = made
