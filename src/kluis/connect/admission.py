@@ -86,7 +86,7 @@ class Admission:
         elif (site := values.get(b"sec-fetch-site", b"none")) not in _OURS:
             raise _cross_site(f"a {site[:20].decode('ascii', 'replace')} page")
         if self._token is not None:
-            without |= self._has_token(values)
+            without |= _find_token(values, self._token)
         if any(name == b"cookie" and _CONSOLE in line for name, line in fields.lines):
             without |= {b"cookie"}
             more += [b"Cookie: " + kept for name, line in fields.lines if (kept := _cookies(name, line))]
@@ -159,19 +159,19 @@ class Admission:
             return False
         raise _cross_site(origin[:80].decode("ascii", "backslashreplace"))
 
-    def _has_token(self, values: dict[bytes, bytes]) -> frozenset[bytes]:
-        """The field that has the token, which the enclave does not get."""
-        assert self._token is not None  # noqa: S101 - for mypy
-        for name in (b"proxy-authorization", b"authorization"):
-            scheme, _, token = values.get(name, b"").partition(b" ")
-            if scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token):
-                return frozenset({name})
-        raise RefusedError(
-            401,
-            "token: want the token of kluis connect, got none or another",
-            hint="send it as the API key, or in Proxy-Authorization: Bearer TOKEN",
-            code="connect_token",
-        )
+
+def _find_token(values: dict[bytes, bytes], token: bytes) -> frozenset[bytes]:
+    """The field that has the token, which the enclave does not get."""
+    for name in (b"proxy-authorization", b"authorization"):
+        scheme, _, given = values.get(name, b"").partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token):
+            return frozenset({name})
+    raise RefusedError(
+        401,
+        "token: want the token of kluis connect, got none or another",
+        hint="send it as the API key, or in Proxy-Authorization: Bearer TOKEN",
+        code="connect_token",
+    )
 
 
 # A framework behind TLS may write the wrong scheme, or none.

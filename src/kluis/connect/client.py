@@ -240,14 +240,14 @@ class Client(asyncio.Protocol):
         upstream = self._proxy.enclave.idle()
         rest = data[end + len(END) :]
         if upstream is not None:
-            self._send(upstream, rest)
+            self._send(request, upstream, rest)
             return
         self.state = State.OPENING
         self._held = rest
         self._pause()
-        self._opening = self._loop.create_task(self._open())
+        self._opening = self._loop.create_task(self._open(request))
 
-    async def _open(self) -> None:
+    async def _open(self, request: Request) -> None:
         """Wait for a verified connection, then send the request over it."""
         try:
             upstream = await self._proxy.enclave.connect()
@@ -261,12 +261,10 @@ class Client(asyncio.Protocol):
             return
         data, self._held = self._held, b""
         self._resume()
-        self._send(upstream, data)
+        self._send(request, upstream, data)
 
-    def _send(self, upstream: Upstream, rest: bytes) -> None:
+    def _send(self, request: Request, upstream: Upstream, rest: bytes) -> None:
         """Send the head, and what has arrived of the body."""
-        request = self._request
-        assert request is not None  # noqa: S101 - for mypy
         self._upstream = upstream
         upstream.lend(self)
         if self.stalled is not None:  # it sent this request, and does not read the answers to those before it
@@ -312,7 +310,7 @@ class Client(asyncio.Protocol):
         ):
             return False
         self.state = State.OPENING
-        self._opening = self._loop.create_task(self._open())
+        self._opening = self._loop.create_task(self._open(request))
         return True
 
     def _finish(self) -> None:
