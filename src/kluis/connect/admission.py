@@ -86,7 +86,7 @@ class Admission:
         elif (site := values.get(b"sec-fetch-site", b"none")) not in _OURS:
             raise _cross_site(f"a {site[:20].decode('ascii', 'replace')} page")
         if self._token is not None:
-            without |= _find_token(values, self._token)
+            without |= _find_tokens(values, self._token)
         if any(name == b"cookie" and _CONSOLE in line for name, line in fields.lines):
             without |= {b"cookie"}
             more += [b"Cookie: " + kept for name, line in fields.lines if (kept := _cookies(name, line))]
@@ -160,12 +160,15 @@ class Admission:
         raise _cross_site(origin[:80].decode("ascii", "backslashreplace"))
 
 
-def _find_token(values: dict[bytes, bytes], token: bytes) -> frozenset[bytes]:
-    """The field that has the token, which the enclave does not get."""
+def _find_tokens(values: dict[bytes, bytes], token: bytes) -> frozenset[bytes]:
+    """The fields that have the token, which the enclave does not get."""
+    found = set[bytes]()
     for name in (b"proxy-authorization", b"authorization"):
         scheme, _, given = values.get(name, b"").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token):
-            return frozenset({name})
+            found.add(name)
+    if found:
+        return frozenset(found)
     raise RefusedError(
         401,
         "token: want the token of kluis connect, got none or another",

@@ -113,8 +113,9 @@ def test_a_token(guarded: Running, served: Served) -> None:
     """Without the token there is no request, and the enclave never gets it."""
     for fields in ([], ["Authorization: Bearer another"], [f"Authorization: Basic {TOKEN}"]):
         assert refusal(guarded, served, get(*fields)) == (401, "connect_token")
-    for field in (f"Authorization: Bearer {TOKEN}", f"Proxy-Authorization: bearer {TOKEN}"):
-        got = fields_of(guarded.exchange(get(field)))
+    own, proxys = f"Authorization: Bearer {TOKEN}", f"Proxy-Authorization: bearer {TOKEN}"
+    for fields in ([own], [proxys], [own, proxys]):
+        got = fields_of(guarded.exchange(get(*fields)))
         assert TOKEN not in json.dumps(got)
     both = get(f"Proxy-Authorization: Bearer {TOKEN}", "Authorization: Bearer of-the-application")
     assert fields_of(guarded.exchange(both))["authorization"] == "Bearer of-the-application"
