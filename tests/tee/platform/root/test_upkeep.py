@@ -235,8 +235,8 @@ def test_a_request_is_signed_by_the_platform(orders: Upkeep, root: Root) -> None
     assert opened.public_key().public_numbers() == root.keys.pck.public_key().public_numbers()
 
 
-def test_each_request_is_later_than_the_one_before(orders: Upkeep) -> None:
-    """No two requests state the same second, so that a service takes none for a replay."""
+def test_requests_in_a_row_state_different_seconds(orders: Upkeep) -> None:
+    """Requests without a pause state different seconds, so that a service takes none for a replay."""
     order = {"op": "enrolment", "root": bytes(32).hex()}
     made = []
     for _ in range(3):

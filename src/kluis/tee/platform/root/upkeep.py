@@ -168,11 +168,15 @@ class Upkeep:
         }
 
     def _later(self) -> str:
-        """The time, never that of the request before: a service takes an equal one for a replay."""
-        while (made := zulu(_now())) == self._asked:
-            time.sleep(0.05)
-        self._asked = made
-        return made
+        """The time, and in the second of the request before, the next: a service may refuse an equal one.
+
+        Waits at most one second, because other orders wait meanwhile.
+        """
+        now = _now()
+        if zulu(now) == self._asked:
+            time.sleep(1.01 - now.microsecond / 1e6)
+        self._asked = zulu(_now())
+        return self._asked
 
     def _adopt(self, order: Members) -> dict[str, Any]:
         root, enrolment = self._root, enrolled.read(order)
