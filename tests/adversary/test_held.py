@@ -50,7 +50,7 @@ def stopped(*pids: int, resumed: bool) -> Iterator[None]:
         yield
     finally:
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 os.kill(pid, signal.SIGCONT)
                 if not resumed and attacks.status(pid)["State"].startswith("t"):
                     os.kill(pid, signal.SIGKILL)
