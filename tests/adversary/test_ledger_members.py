@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from kluis.formats.ccf import tables
+from kluis.formats.ietf import cose
+from kluis.hashes import sha256
 from kluis.ledger.governance.faults import ProposalReplay, ProposalTooOld
 from kluis.ledger.governance.requests import Kind
-from tests.ledger.governance.consortium import NOW, Consortium, opened
+from tests.ledger.governance.consortium import NOW, Consortium, Party, key, opened
 from tests.services.ledger.members import Member
 from tests.services.ledger.world import NOBODY, Identity, Served, World, run
 
@@ -37,6 +40,74 @@ def test_a_small_window_takes_no_request_twice() -> None:
     for raw in sent:
         with pytest.raises((ProposalReplay, ProposalTooOld)):
             consortium.submit(raw, now=NOW + 2)
+
+
+def _mirrored(raw: bytes, bits: int) -> bytes:
+    """A request with the other signature that verifies, as anybody who reads the ledger makes it."""
+    message = cose.Sign1.parse(raw, "request")
+    size, order = len(message.signature) // 2, key(0, bits).curve.group_order
+    other = (order - int.from_bytes(message.signature[size:], "big")).to_bytes(size, "big")
+    return message.encode(message.signature[:size] + other)
+
+
+# As CCF's own for operators: what some members propose is accepted without a ballot.
+AT_ONCE = """
+export const validate = () => ({valid: true, description: ""});
+export const resolve = () => "Accepted";
+export const apply = (proposal) => {
+  const user = ccf.kv["public:ccf.gov.users.info"];
+  const {add, name} = JSON.parse(proposal);
+  if (add) user.set(ccf.strToBuf(name), ccf.jsonCompatibleToBuf({}));
+  else user.delete(ccf.strToBuf(name));
+};"""
+
+
+@pytest.mark.parametrize("bits", [256, 384, 521])
+def test_a_request_with_its_other_signature_is_the_same_request(bits: int) -> None:
+    """Nobody but its member repeats a proposal, whatever can be computed from a signature."""
+    consortium = Consortium(constitution=AT_ONCE, members=[Party(0, bits=bits)])
+    consortium.activate()
+    (member,) = consortium.members
+    sent = [
+        member.sign(Kind.PROPOSAL, {"add": at != 4, "name": "mallory", "note": at}, created_at=NOW + at)
+        for at in (1, 2, 3, 4)
+    ]
+    for raw in sent:
+        consortium.submit(raw)
+    assert consortium.get("public:ccf.gov.users.info", "mallory") is None
+    for raw in sent:
+        with pytest.raises((ProposalReplay, ProposalTooOld)):
+            consortium.submit(_mirrored(raw, bits))
+    assert consortium.get("public:ccf.gov.users.info", "mallory") is None
+    assert consortium.replayed() == []
+
+
+def test_a_small_window_takes_no_request_twice_by_its_other_signature() -> None:
+    """Nor one that left the window within its second, however the digests are ordered."""
+    consortium = opened()
+    change = {"name": "set_service_configuration", "args": {"recent_cose_proposals_window_size": 1}}
+    consortium.accept(change, created_at=NOW + 1)
+
+    def sign(number: int) -> tuple[bytes, bytes, bytes]:
+        chunk = {**CHUNK, "note": number}
+        raw = consortium.members[0].sign(Kind.PROPOSAL, chunk, created_at=NOW + 2)
+        return _digest(raw), raw, _mirrored(raw, 384)
+
+    first, second = next(
+        (one, two)
+        for one, two in itertools.permutations(map(sign, range(100)), 2)
+        if one[0] < min(two[0], _digest(two[2])) and two[0] < _digest(one[2])
+    )
+    for _, raw, _ in (first, second):
+        consortium.submit(raw, now=NOW + 2)
+    for _, raw, other in (first, second):
+        for each in (raw, other):
+            with pytest.raises((ProposalReplay, ProposalTooOld)):
+                consortium.submit(each, now=NOW + 2)
+
+
+def _digest(raw: bytes) -> bytes:
+    return sha256(cose.Sign1.parse(raw, "request").signature)
 
 
 def test_what_no_member_signed_waits_for_nothing(tmp_path: Path) -> None:

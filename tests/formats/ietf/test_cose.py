@@ -30,6 +30,17 @@ def message(*parts: Any) -> bytes:
 
 
 @pytest.mark.parametrize("name", KEYS)
+def test_the_other_signature(name: str) -> None:
+    """Another signature of the same message verifies, and its mirror is the first one."""
+    key = KEYS[name]
+    read = Sign1.parse(cose.sign1(b"payload", key, {}), "token")
+    other = dataclasses.replace(read, signature=cose.mirror(read))
+    assert other.signature != read.signature
+    cose.check(other, key.public_key(), "token")
+    assert cose.mirror(other) == read.signature
+
+
+@pytest.mark.parametrize("name", KEYS)
 def test_signs_and_checks(name: str) -> None:
     """A signed message reads back and is checked by its key, and by no other."""
     key = KEYS[name]

@@ -276,6 +276,21 @@ def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
         raise AuthenticityError(f"{what}: is not signed by the key it should be", code="sig_cose")
 
 
+def mirror(message: Sign1) -> bytes:
+    """The other signature with which a message is signed: (r, n - s), which anyone computes from (r, s).
+
+    So a signature does not identify what must happen once.
+
+    Args:
+        message: of which :func:`check` held.
+
+    Spec: RFC 9053, "Security Considerations for ECDSA".
+    """
+    signature = message.signature
+    size = len(signature) // 2
+    return signature[:size] + (_ORDERS[size] - int.from_bytes(signature[size:], "big")).to_bytes(size, "big")
+
+
 def parse_key(data: bytes, what: str) -> PublicKey:
     """Parse a COSE_Key: a public key on P-256 or P-384 with both coordinates.
 
@@ -310,6 +325,8 @@ _ECDSA: Final[Mapping[int, ec.ECDSA]] = {
     ES384: ec.ECDSA(hashes.SHA384()),
     ES512: ec.ECDSA(hashes.SHA512()),
 }
+# By the bytes of each half of a signature.
+_ORDERS: Final = {32: ec.SECP256R1.group_order, 48: ec.SECP384R1.group_order, 66: ec.SECP521R1.group_order}
 
 
 def _algorithm(curve: ec.EllipticCurve) -> tuple[int, int]:
