@@ -15,7 +15,7 @@ from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 from kluis.ledger.governance.faults import ProposalReplay, ProposalTooOld
 from kluis.ledger.governance.requests import Kind
-from tests.ledger.governance.consortium import NOW, Consortium, Party, key, opened
+from tests.ledger.governance.consortium import NO, NOW, Consortium, Party, key, opened
 from tests.services.ledger.members import Member
 from tests.services.ledger.world import NOBODY, Identity, Served, World, run
 
@@ -108,6 +108,37 @@ def test_a_small_window_takes_no_request_twice_by_its_other_signature() -> None:
 
 def _digest(raw: bytes) -> bytes:
     return sha256(cose.Sign1.parse(raw, "request").signature)
+
+
+def test_the_ballots_of_removed_members_count_no_more() -> None:
+    """Two of five accept nothing, also once they are two of three: nor does a ballot against it."""
+    consortium = opened(5)
+    honest, (one, two) = consortium.members[:3], consortium.members[3:]
+    user = {"name": "set_user", "args": {"cert": one.certificate}}
+    evil = consortium.propose(user, by=one, created_at=NOW + 1)
+    for member in (one, two):
+        assert consortium.vote(evil, member).state == "Open"
+    for at, member in enumerate((one, two), 2):
+        consortium.accept({"name": "remove_member", "args": {"member_id": member.id}}, created_at=NOW + at)
+    assert consortium.vote(evil, honest[0], NO).state == "Open"
+    assert consortium.get(tables.USER_CERTIFICATES, one.id) is None
+    assert consortium.vote(evil, honest[1], NO).state == "Rejected"
+    assert consortium.replayed() == []
+
+
+def test_a_member_who_has_yet_to_acknowledge_has_no_vote() -> None:
+    """Nor has one whom a proposal made a new member again: it is active once it acknowledged."""
+    consortium = opened(3)
+    one, two, three = consortium.members
+    again = {"name": "set_member", "args": {"cert": one.certificate}}
+    proposal = consortium.propose({"name": "trigger_ledger_chunk"}, created_at=NOW + 1)
+    assert consortium.vote(proposal, one).state == "Open"
+    made = consortium.propose(again, by=two, created_at=NOW + 2)
+    for member in (two, three):
+        made = consortium.vote(made, member)
+    assert made.state == "Accepted"
+    assert consortium.vote(proposal, two).state == "Open"
+    assert consortium.vote(proposal, three).state == "Accepted"
 
 
 def test_what_no_member_signed_waits_for_nothing(tmp_path: Path) -> None:

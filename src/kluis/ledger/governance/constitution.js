@@ -513,15 +513,17 @@ export function validate(input) {
 }
 
 export function resolve(proposal, proposerId, votes) {
-  let active = 0;
-  table("members.info").forEach((value) => {
-    if (ccf.bufToJsonCompatible(value).status === "Active") active++;
+  const active = new Set();
+  table("members.info").forEach((value, key) => {
+    if (ccf.bufToJsonCompatible(value).status === "Active") active.add(ccf.bufToStr(key));
   });
   // More than half of the active members accept a proposal, and as many who cannot be outvoted any more reject it.
-  const agree = votes.filter(({ vote }) => vote).length;
-  const disagree = votes.length - agree;
-  if (agree > active / 2) return "Accepted";
-  if (disagree >= active / 2 && active > 0) return "Rejected";
+  // A member who was removed since has left a ballot, which does not count.
+  const counted = votes.filter(({ member_id }) => active.has(member_id));
+  const agree = counted.filter(({ vote }) => vote).length;
+  const disagree = counted.length - agree;
+  if (agree > active.size / 2) return "Accepted";
+  if (disagree >= active.size / 2 && active.size > 0) return "Rejected";
   return "Open";
 }
 
