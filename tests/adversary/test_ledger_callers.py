@@ -14,8 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from kluis.errors import AuthenticityError
 from kluis.formats.ccf import tables
-from kluis.ledger import certificates
+from kluis.formats.ccf.receipt import Receipt
+from kluis.formats.encoding import b64
+from kluis.formats.encoding.jcs import Json
+from kluis.hashes import sha256
+from kluis.ledger import certificates, claims, receipts
 from kluis.services.ledger.application import State
 from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.settings import Issuer, Principal
@@ -267,6 +272,57 @@ def test_an_endpoints_caller_is_judged_when_it_counts(world: World) -> None:
         answer = await served.ask("POST", "/app/note", NOBODY, version=False, content=late, headers=headers)
         assert answer.status_code == 401, answer.text
         assert served.node.ledger.store.begin().get("notes", b"k") == b"early"
+
+    run(world, test)
+
+
+@pytest.mark.parametrize("form", ["claims", "snapshot", "statement"])
+def test_a_statement_is_no_receipt_of_an_entry(world: World, form: str) -> None:
+    """Who may only choose an application's statement gets no receipt of contents, or of a snapshot."""
+
+    @world.application.endpoint("POST /state/{octets}", auth="user", mode="write")
+    def state_(state: State, octets: str) -> None:
+        state.put("statements", b"k", octets.encode())
+        state.claim(bytes.fromhex(octets))
+
+    secret, contents = bytes(32), '{"from": "bank1", "to": "mallory", "amount": 1000000}'
+    forged = sha256(claims.LEDGER_ENTRY.encode() + claims.entry_digest("subledger:0", contents, secret))
+    header = bytes((1, 0)) + (40).to_bytes(6, "little")
+    statement, status = {
+        "claims": ((1).to_bytes(4, "little") + forged, 400),
+        "snapshot": (header + bytes(40), 400),
+        "statement": (forged, 204),
+    }[form]
+
+    async def test(served: Served) -> None:
+        def work(state: Any) -> Result:
+            state.put(tables.USER_CERTIFICATES, NOBODY.id.encode(), NOBODY.pem.encode())
+            return Result(None)
+
+        await served.node.engine.write(work)
+        answer = await served.ask("POST", f"/app/state/{statement.hex()}", NOBODY, version=False)
+        assert answer.status_code == status, answer.text
+        if status == 400:
+            assert served.node.ledger.store.begin().get("statements", b"k") is None
+            return
+        receipt = await served.ask(
+            "GET",
+            f"/app/receipt?transaction_id={answer.headers['x-ms-ccf-transaction-id']}",
+            None,
+            version=False,
+        )
+        service = x509.load_pem_x509_certificate(served.node.service.certificate.encode())
+        read = Receipt.parse(receipt.content, "receipt")
+        receipts.verify(read, service, claims_digest=sha256(statement))
+        entry: Json = {
+            "collectionId": "subledger:0",
+            "contents": contents,
+            "protocol": claims.LEDGER_ENTRY,
+            "secretKey": b64.encode(secret),
+        }
+        digest = claims.read([{"kind": "LedgerEntry", "ledgerEntry": entry}], "claims")
+        with pytest.raises(AuthenticityError):
+            receipts.verify(read, service, claims_digest=digest)
 
     run(world, test)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kluis.errors import FormatError
+from kluis.formats.ccf.entry import HEADER, VERSION
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.jcs import Json
 from kluis.formats.encoding.members import Members
@@ -22,6 +23,8 @@ PUBLIC_ENTRIES: Final = "public:app.entries"
 """Tables of what users of Azure's REST write: by collection, JSON with ``contents`` and ``secretKey``."""
 MAX_CLAIMS: Final = 64
 MAX_CONTENTS: Final = 16 << 20
+_COUNT: Final = 4
+"""Bytes of the number of claims, before the digest of each."""
 
 
 def entry_digest(collection: str, contents: str, key: bytes) -> bytes:
@@ -43,7 +46,18 @@ def claims_digest(digests: Sequence[tuple[str, bytes]]) -> bytes:
         digests: for each claim its protocol and its digest, as of :func:`entry_digest`.
     """
     claims = b"".join([sha256(protocol.encode() + digest) for protocol, digest in digests])
-    return sha256(len(digests).to_bytes(4, "little") + claims)
+    return sha256(len(digests).to_bytes(_COUNT, "little") + claims)
+
+
+def is_taken(statement: bytes) -> bool:
+    """Whether the SHA-256 of a statement could be the claims digest of something else.
+
+    That is a list of claims, as of :func:`claims_digest`, or a snapshot, whose file is one entry.
+    """
+    count, rest = divmod(len(statement) - _COUNT, 32)
+    listed = count > 0 and rest == 0 and statement[:_COUNT] == count.to_bytes(_COUNT, "little")
+    size = HEADER + int.from_bytes(statement[2:HEADER], "little")
+    return listed or (statement[:1] == bytes((VERSION,)) and len(statement) == size)
 
 
 def digest_of_entry(collection: bytes, value: bytes) -> bytes | None:

@@ -27,6 +27,7 @@ from kluis.errors import UsageError
 from kluis.formats.ccf.domain import NO_CLAIMS
 from kluis.formats.ccf.txid import HEADER
 from kluis.hashes import sha256
+from kluis.ledger.claims import is_taken
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.callers import CCF, require_kind
 from kluis.services.ledger.ccf.nodes import is_open
@@ -95,9 +96,13 @@ class State:
         is refused.
 
         Raises:
-            UsageError: the endpoint only reads.
+            UsageError: the endpoint only reads; or the statement has the form from which the claims of
+                Azure's entries, or a snapshot, are hashed: its receipt would also be one of contents that
+                nobody wrote.
         """
         self._check()
+        if is_taken(statement):
+            raise UsageError("claim: want a statement, got the form of Azure's claims or of a snapshot")
         self._claims = sha256(statement)
 
     def _check(self) -> None:
