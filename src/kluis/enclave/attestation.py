@@ -2,8 +2,9 @@
 
 report_data cannot be chosen freely. All evidence contains the hash of *runtime data*, whose purpose the
 runtime sets: ``app`` for an application's requests, and ``cli`` for its host's. The purposes ``release-key``,
-``receipt`` and ``ledger-node`` are for a key that was generated here and never leaves. So nobody can make a
-genuine enclave attest a foreign key. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
+``receipt`` and ``ledger-node`` are for a key that was generated here and never leaves, and ``store-key`` is
+for a store's key that this enclave has. So nobody can make a genuine enclave attest a foreign key. Spec: RFC
+9180 (HPKE); docs/concepts/evidence.md.
 """
 
 from __future__ import annotations
@@ -183,6 +184,11 @@ def release_key_evidence(nonce: bytes, payload: bytes, key: Jwk) -> Evidence:
 def ledger_node_evidence(payload: bytes, key: Jwk) -> Evidence:
     """Evidence of a ledger's node and its key; only :mod:`kluis.services.ledger.inside` calls this."""
     return _quote(inside("ledger_node"), Purpose.LEDGER_NODE, b"", payload, key)
+
+
+def store_key_evidence(nonce: bytes, payload: bytes) -> Evidence:
+    """Evidence of a store's sealed key; called only by :mod:`kluis.enclave.store.keys.handover`."""
+    return _quote(inside("store_key"), Purpose.STORE_KEY, nonce, payload)
 
 
 def channel_evidence(nonce: bytes, binding: bytes) -> Evidence:

@@ -53,7 +53,7 @@ REFUSED = {
     "purpose": (
         _changed(purpose="all"),
         "runtime data.purpose: want one of ['app', 'cli', 'channel', 'release-key', 'receipt',"
-        " 'ledger-node', 'platform', 'devices'], got 'all'",
+        " 'ledger-node', 'store-key', 'platform', 'devices'], got 'all'",
     ),
     "image id": (_changed(image_id="00"), "runtime data.image_id: want size 32..32, got 1"),
     "image id in capitals": (_changed(image_id="AA" * 32), "runtime data.image_id: is not lower-case hex"),

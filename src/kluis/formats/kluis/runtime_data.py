@@ -43,6 +43,7 @@ class Purpose(enum.StrEnum):
     RELEASE_KEY = "release-key"
     RECEIPT = "receipt"
     LEDGER_NODE = "ledger-node"
+    STORE_KEY = "store-key"
     PLATFORM = "platform"
     DEVICES = "devices"
 

@@ -6,10 +6,11 @@ The host carries three messages; each instance attests itself to the other, over
 2. joiner: ``ask(g)`` returns evidence of purpose ``release-key`` over ``g``: a key generated here, and nonce
    ``j``.
 3. giver: ``give`` judges it, and answers with the key and the store's last commit, sealed by HPKE to the
-   joiner's (``info`` = a label, ``g`` and ``j``), and evidence of purpose ``app`` over ``j`` that names the
-   hash of the sealed data.
+   joiner's (``info`` = a label, ``g`` and ``j``), and evidence of purpose ``store-key`` over ``j`` that names
+   the hash of the sealed data.
 4. joiner: ``take`` judges that evidence, and only then opens the key. Otherwise its host could send it a key
-   of the host's choice, and read everything that it writes.
+   of the host's choice, and read everything that it writes. Nothing else makes evidence of this purpose: an
+   application may quote what its host chooses.
 
 Two enclaves are equivalent if they have one image (or one signer and product, if the image's measured
 arguments select this), and equal protection and debug mode. Spec: RFC 9180 (HPKE).
@@ -61,7 +62,7 @@ class KeyRequest(EvidenceBundle, frozen=True):
 
 
 class KeyGift(EvidenceBundle, frozen=True):
-    """A giver's answer: the key, and evidence of purpose ``app`` that names its hash.
+    """A giver's answer: the key, and evidence of purpose ``store-key`` that names its hash.
 
     Attributes:
         sealed: HPKE, for :func:`kluis.enclave.open_sealed`.
@@ -113,7 +114,7 @@ class Giver:
         if len(proven.keys) != 1 or len(theirs) != NONCE_BYTES or proven.payload != LABEL + theirs:
             raise AuthenticityError("handover: want a request for a store's key", code="handover")
         sealed = _seal(okp_public(proven.keys[0], "X25519"), message.nonce + theirs, secret)
-        mine = attestation.quote(_payload(message.nonce, theirs, sealed), nonce=theirs)
+        mine = attestation.store_key_evidence(theirs, _payload(message.nonce, theirs, sealed))
         return KeyGift.of(mine, sealed=sealed)
 
 
@@ -156,7 +157,7 @@ class Joiner:
         if request is None:
             raise FreshnessError("handover: want a request before its answer", code="nonce")
         challenge, nonce = request
-        result = _judge(gift, nonce, Purpose.APP, self._policy, self._standing)
+        result = _judge(gift, nonce, Purpose.STORE_KEY, self._policy, self._standing)
         if _proven_data(result).payload != _payload(challenge, nonce, gift.sealed):
             raise AuthenticityError("handover: want evidence of this sealed key", code="handover")
         return attestation.open_sealed(gift.sealed, info=LABEL + challenge + nonce)
@@ -168,7 +169,7 @@ def alike(policy: SealPolicy, purpose: Purpose) -> Policy:
     Args:
         policy: ``measurement``: of this exact image; ``signer``: any of its signer and product. No key is
             sent to one with a lower svn; but a key from such a one is accepted, like one that it sealed.
-        purpose: of the evidence: ``release-key`` for the joiner, ``app`` for the giver.
+        purpose: of the evidence: ``release-key`` for the joiner, ``store-key`` for the giver.
     """
     here = inside("handover")
     launch = LaunchConfiguration.parse(here.launch.launch_configuration)
