@@ -126,6 +126,26 @@ def test_the_ballots_of_removed_members_count_no_more() -> None:
     assert consortium.replayed() == []
 
 
+@pytest.mark.parametrize("before", ["nothing", "another role", "no key", "no key, and acknowledged"])
+def test_a_removed_members_share_opens_nothing_later(before: str) -> None:
+    """Also of one who was made a new member first, with less: it had a share, whatever its row states now."""
+    consortium = Consortium(members=[Party(0), Party(1), Party(2, role="Owner")])
+    consortium.activate()
+    consortium.open()
+    owner, secret = consortium.members[2], consortium.secrets.latest.reveal()
+    less: dict[str, Any] = {"cert": owner.certificate}
+    if before == "another role":
+        less |= {"encryption_pub_key": owner.encryption_pem, "recovery_role": "NonParticipant"}
+    if before != "nothing":
+        consortium.accept({"name": "set_member", "args": less}, created_at=NOW + 1)
+    if before.endswith("acknowledged"):
+        consortium.activate(owner)
+    assert consortium.secrets.latest.reveal() == secret
+    consortium.accept({"name": "remove_member", "args": {"member_id": owner.id}}, created_at=NOW + 2)
+    assert consortium.secrets.latest.reveal() != secret
+    assert consortium.replayed() == []
+
+
 def test_a_member_who_has_yet_to_acknowledge_has_no_vote() -> None:
     """Nor has one whom a proposal made a new member again: it is active once it acknowledged."""
     consortium = opened(3)

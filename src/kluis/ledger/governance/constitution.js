@@ -226,8 +226,8 @@ const actions = {
         throw new Error(`${left} recovery members would be left, less than the recovery threshold ${config().recovery_threshold}`);
       }
       for (const name of ["info", "encryption_public_keys", "certs", "acks"]) remove(`members.${name}`, member_id);
-      // Who leaves must not read what is written from now on.
-      if (shares) ccf.node.triggerLedgerRekey();
+      // Who leaves must not read what is written from now on, and may have a share of before the present row.
+      if (shares || service().status === "Open") ccf.node.triggerLedgerRekey();
     },
   ],
   set_member_data: [
