@@ -7,10 +7,10 @@ import fcntl
 import os
 import stat
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from kluis.errors import UnavailableError
+from kluis.frozen import frozen
 
 LOCK_SECONDS = 2.0
 ENDING_SECONDS = 30.0
@@ -19,7 +19,7 @@ SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Places:
     """The paths of one platform.
 

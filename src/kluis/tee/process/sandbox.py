@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
 
+from kluis.frozen import frozen
 from kluis.tee.process import native
 
 MEBIBYTE = 1 << 20
@@ -40,7 +40,7 @@ MAX_THREADS_BESIDE = 48
 """Threads beyond the manifest's: the pools of numerical libraries, the router, the warmer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Walls:
     """One launch, as sent to the spawner.
 
@@ -126,7 +126,7 @@ def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[s
 PLATFORM_HEAP = 256 * MEBIBYTE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlatformWalls:
     """The sandbox of the platform itself.
 
