@@ -8,9 +8,9 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from kluis.errors import UnavailableError
-from kluis.frozen import frozen
 
 LOCK_SECONDS = 2.0
 ENDING_SECONDS = 30.0
@@ -19,8 +19,7 @@ SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
 
 
-@frozen
-class Places:
+class Places(NamedTuple):
     """The paths of one platform.
 
     Attributes:
