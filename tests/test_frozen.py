@@ -1,4 +1,4 @@
-"""Frozen dataclasses that are made quickly are what they would be otherwise."""
+"""Frozen classes are what ``dataclasses`` would make them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from kluis.evidence.model import Claims
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Fields by position, by keyword, and with a default."""
 
@@ -25,8 +24,7 @@ class Place:
     note: str | None = dataclasses.field(default=None, kw_only=True)
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Named(Place):
     """A field more than its base has."""
 
@@ -85,55 +83,100 @@ def test_claims_cannot_be_changed() -> None:
     assert type(claims) is Claims
 
 
-@dataclasses.dataclass(slots=True)
-class Open:
-    """Not frozen."""
-
-    x: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Roomy:
-    """Without slots."""
-
-    x: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Checked:
-    """With a custom check."""
+    """With a check of its own, a fresh list, and a field that nobody gives."""
+
+    x: int
+    seen: list[int] = dataclasses.field(default_factory=list, compare=False)
+    twice: int = dataclasses.field(init=False)
+    marks: tuple[int, ...] = dataclasses.field(default=(1,), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.x < 0:
+            raise ValueError("x: want 0 or more")
+        object.__setattr__(self, "twice", 2 * self.x)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Likewise:
+    """The same by the standard library."""
+
+    x: int
+    seen: list[int] = dataclasses.field(default_factory=list, compare=False)
+    twice: int = dataclasses.field(init=False)
+    marks: tuple[int, ...] = dataclasses.field(default=(1,), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "twice", 2 * self.x)
+
+
+def test_fields_that_nobody_gives() -> None:
+    """Defaults, factories, ``__post_init__``, ``repr`` and ``==`` do what they do in a dataclass."""
+    one, other, like = Checked(2), Checked(2, [3]), Likewise(2)
+    one.seen.append(1)
+    assert (one.twice, one.marks, other.seen, Checked(2).seen) == (4, (1,), [3], [])
+    assert one == other != Checked(3)
+    assert hash(one) == hash(other) == hash(like)
+    assert repr(Checked(2)) == repr(like).replace("Likewise", "Checked")
+    assert str(inspect.signature(Checked)) == str(inspect.signature(Likewise))
+    assert Checked.__match_args__ == ("x", "seen")  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="0 or more"):
+        Checked(-1)
+    with pytest.raises(TypeError):
+        Checked(2, twice=3)  # type: ignore[call-arg]
+
+
+@frozen(eq=False)
+class Itself:
+    """Compared by identity."""
 
     x: int
 
-    def __post_init__(self) -> None: ...
+
+@frozen
+class Nothing:
+    """Without fields."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Fresh:
-    """With a value that is created for each instance."""
-
-    x: list[int] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Derived:
-    """With a field that nobody gives."""
-
-    x: int = dataclasses.field(default=1, init=False)
+def test_compared_by_identity() -> None:
+    """Without ``eq`` an instance equals only itself; instances without fields are all equal."""
+    one = Itself(1)
+    assert one == one != Itself(1)
+    assert len({one, Itself(1)}) == 2
+    assert Nothing() == Nothing() != one
+    assert hash(Nothing()) == hash(Nothing())
 
 
-@pytest.mark.parametrize(
-    ("cls", "message"),
-    [
-        (Open, "Open: want a frozen dataclass with slots"),
-        (Roomy, "Roomy: want a frozen dataclass with slots"),
-        (Checked, "Checked: is made by more than setting its fields"),
-        (Fresh, "Fresh: is made by more than setting its fields"),
-        (Derived, "Derived: is made by more than setting its fields"),
-    ],
-)
-def test_refused(cls: type, message: str) -> None:
-    """A class of another kind is refused when it is made."""
-    with pytest.raises(TypeError) as caught:
-        made_quickly(cls)
-    assert str(caught.value) == message
+def test_own_methods_stay() -> None:
+    """Methods that a class has itself are not replaced."""
+
+    @frozen
+    class Hidden:
+        """A secret."""
+
+        secret: bytes
+
+        def __repr__(self) -> str:
+            return "Hidden()"
+
+        def __eq__(self, other: object) -> bool:
+            return False
+
+        __hash__ = None  # type: ignore[assignment]
+
+    one = Hidden(b"x")
+    assert repr(one) == "Hidden()"
+    assert one != one
+    with pytest.raises(TypeError):
+        hash(one)
+
+
+def test_a_subclass_that_is_not_made_by_it() -> None:
+    """An instance of such a subclass is refused: it would be of the class above."""
+
+    class Other(Place):
+        pass
+
+    with pytest.raises(TypeError):
+        Other(1, name="x")

@@ -132,7 +132,7 @@ def writable_twin(library: str) -> Path:
     wanted = os.stat(library)
     inside = library.partition("/root/k/")[2].partition("/")[2]
     for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or b"kluis.tee.platform.launching.spawner" not in _line(process):
+        if not process.name.isdigit() or b"kluis.tee.platform.launching.main" not in _line(process):
             continue
         with contextlib.suppress(OSError):  # another platform's, which ends meanwhile
             for layers in (process / "root" / "run").glob("kluis*/**/layers"):

@@ -176,7 +176,7 @@ def test_host_environment_injects_nothing(injected: Places, victim_image: Path) 
     spawner = int(attacks.status(daemon)["PPid"])
 
     assert mapped == {enclave.pid: False, daemon: False}
-    while b"kluis.tee.platform.launching.spawner" not in Path(f"/proc/{spawner}/cmdline").read_bytes():
+    while b"kluis.tee.platform.launching.main" not in Path(f"/proc/{spawner}/cmdline").read_bytes():
         spawner = int(attacks.status(spawner)["PPid"])
     assert PRELOADED in Path(f"/proc/{spawner}/maps").read_text()  # it was injected where it can be
 

@@ -11,13 +11,14 @@ from kluis.evidence import Claims, Platform, VendorClaims, denylist
 from kluis.evidence.denylist import Access
 from kluis.evidence.model import Tee
 from kluis.formats.snp.tcb import TcbVersion
+from kluis.frozen import frozen
 from tests.evidence.amd.forge import Forge
 
 FORGES = {name: Forge(name) for name in ("Milan", "Genoa", "Turin")}
 ALIAS_CHECKED, NOT_CHECKED = 0x25, 0x05
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Composite(VendorClaims):
     hardware: Claims
     tpm: Claims | None

@@ -31,6 +31,7 @@ from kluis.authority.state import (
 )
 from kluis.errors import UsageError
 from kluis.formats.sgx import extension
+from kluis.frozen import frozen
 
 LEVELS: Final = ("process", "process-user")
 ROOT_CRL_LIFE: Final = timedelta(days=365)
@@ -42,7 +43,7 @@ TCB_SIGNING_CN: Final = "Kluis emulated SGX TCB Signing (no hardware)"
 PCK_CN: Final = "Kluis emulated SGX PCK Certificate (no hardware)"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Keys:
     """The authority's private keys, P-256."""
 
@@ -51,7 +52,7 @@ class Keys:
     tcb_signing: ec.EllipticCurvePrivateKey
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Published:
     """The documents that an authority publishes at one time: three signed documents, two CRLs, and their
     chains.

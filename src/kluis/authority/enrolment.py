@@ -7,7 +7,6 @@ later.
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime, timedelta
 from typing import Final, Self
 
@@ -21,6 +20,7 @@ from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FreshnessError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 WHAT: Final = "enrolment"
@@ -29,7 +29,7 @@ FRESH: Final = timedelta(minutes=10)
 _DOMAIN: Final = b"kluis platform enrolment 1\0"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Enrolment:
     """A platform's certification request.
 

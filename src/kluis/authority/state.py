@@ -8,6 +8,7 @@ from typing import Final, Self
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 
 FMSPC: Final = bytes.fromhex("e0e0e0000000")
 PCEID: Final = bytes(2)
@@ -24,7 +25,7 @@ MAX_ADVISORIES: Final = 16
 WHAT: Final = "authority.json"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TcbLevel:
     """One line of the TCB info: platforms that reach these SVNs have this status.
 
@@ -49,7 +50,7 @@ class TcbLevel:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class State:
     """The state of an authority apart from its keys; times as text, certificates as PEM."""
 

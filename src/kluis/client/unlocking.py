@@ -12,13 +12,14 @@ import httpx
 from kluis.appraisal import Policy
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.host import attested
 
 DOOR: Final = "/model/key"
 _SECONDS: Final = 120.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Unlocked:
     """A model that an enclave has opened.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from kluis.collateral.provider import Provider
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 MAX_ENTRY: Final = 2 << 20
@@ -28,7 +28,7 @@ FRESH: Final = timedelta(hours=24)
 _UNCHANGING: Final = frozenset({Kind.VCEK})
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Entry:
     """A cached document.
 

@@ -15,9 +15,10 @@ from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
 from kluis.formats.snp.endorsements import Endorsements
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Line:
     """The description of one part of a bundle.
 

@@ -6,7 +6,6 @@ Certificate and KDS Interface Specification".
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import re
 from datetime import datetime
@@ -18,6 +17,7 @@ from kluis.formats.sgx import evaluation
 from kluis.formats.sgx.collateral import split_signed
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
 from kluis.formats.snp.tcb import Product
+from kluis.frozen import frozen
 
 Key: TypeAlias = tuple[str, ...]
 MAX_DOCUMENT: Final = 1 << 20
@@ -58,7 +58,7 @@ _SHAPES: Final = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Document:
     """One response of a vendor's service.
 
@@ -71,7 +71,7 @@ class Document:
     chain: bytes = b""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Times:
     """The stated issue time and end of validity of a document; both aware.
 

@@ -5,7 +5,6 @@ Evidence only selects a vendor's documents by identifier; it never states their 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TypeAlias
 
 from kluis.collateral.documents import Key
@@ -26,9 +25,10 @@ from kluis.formats.snp import extensions, response
 from kluis.formats.snp.endorsements import Endorsements
 from kluis.formats.snp.flags import Flags, SigningKey
 from kluis.formats.snp.tcb import Product, TcbVersion, product_of
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Intel:
     """A quote's platform: ``sgx`` or ``tdx``, 12 hex digits of FMSPC, ``platform`` or ``processor``."""
 
@@ -37,7 +37,7 @@ class Intel:
     ca: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Amd:
     """A report's chip.
 

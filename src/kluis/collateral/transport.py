@@ -6,7 +6,6 @@ An origin is a vendor's, or one that the caller named; no address is ever taken 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import socket
 import ssl
@@ -21,12 +20,13 @@ from typing import Any, Final, Self
 import httpx
 
 from kluis.errors import FormatError, KluisError, UnavailableError, UsageError
+from kluis.frozen import frozen
 
 REDIRECTS: Final = 2
 _ORIGIN: Final = re.compile(r"https://(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(?::[0-9]{1,5})?/?")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """Limits on the memory and time of one response.
 
@@ -43,7 +43,7 @@ class Limits:
     wait_seconds: float = 10.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """A body of status 200, byte for byte, and its headers."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -26,6 +25,7 @@ from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats.encoding.armor import open_armor
 from kluis.formats.kluis import evidence_file
 from kluis.formats.kluis.evidence_file import EvidenceFile
+from kluis.frozen import frozen
 from kluis.views import report_html, values
 
 MAX_FILE: Final = 16 << 20
@@ -35,7 +35,7 @@ TEXTS: Final = ("nonce", "report_data")
 HERE: Final = "here"
 
 
-@dataclass(frozen=True)
+@frozen
 class Judged:
     """The outcome for one piece of evidence.
 

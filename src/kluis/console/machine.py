@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from kluis.errors import KluisError
 from kluis.evidence.levels import MEANINGS, Meaning, ProtectionLevel
 from kluis.formats.sgx import tcb_info
 from kluis.formats.sgx.collateral import Collateral
+from kluis.frozen import frozen
 from kluis.serve.cloud import lock, record
 from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.record import Service
@@ -24,7 +24,7 @@ from kluis.tee.doctor import Part, State
 from kluis.tee.vm.machine import kept
 
 
-@dataclass(frozen=True)
+@frozen
 class Here:
     """What runs on this machine.
 

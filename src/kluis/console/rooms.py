@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +26,7 @@ from kluis.cleanroom.signing.explain import explain
 from kluis.console.state import Console
 from kluis.errors import KluisError, PolicyError, UnavailableError, UsageError
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
+from kluis.frozen import frozen
 from kluis.views.rooms import log_proves, receipt_rows, trust_here
 
 MOST_EVENTS: Final = 1000
@@ -54,7 +54,7 @@ def _state(room: Room) -> str:
     return "signed by all parties"
 
 
-@dataclass(frozen=True)
+@frozen
 class Reader:
     """One party on this machine, and what it may do with an agreement.
 
@@ -172,7 +172,7 @@ async def receipts(console: Console, request: Request) -> Response:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Proof:
     """A receipt that was checked.
 
@@ -205,7 +205,7 @@ def _receipt(console: Console, room: Room, run: str) -> Proof | KluisError:
     return fault
 
 
-@dataclass(frozen=True)
+@frozen
 class Lines:
     """A room's log, as one reader can check it.
 

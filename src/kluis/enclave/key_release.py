@@ -24,6 +24,7 @@ from kluis.formats.encoding import b64
 from kluis.formats.kluis.released_key import ALGORITHMS, ReleasedKey
 from kluis.formats.kluis.runtime_data import rsa_key
 from kluis.formats.x509 import Scheme
+from kluis.frozen import frozen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -36,7 +37,7 @@ _WHAT: Final = "released key"
 _UNOPENED: Final = f"{_WHAT}: cannot be opened by this enclave"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class OpenedKey:
     """A key released to this run.
 

@@ -27,6 +27,7 @@ from kluis.formats.encoding import jcs
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.kluis.released_key import ReleasedKey
 from kluis.formats.kluis.runtime_data import Purpose
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 64 * 1024
 _WHAT: Final = "expected vault"
@@ -172,7 +173,7 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ).spki
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class CertifiedVault:
     """A vault identified only by its certificate, such as Azure Key Vault.
 

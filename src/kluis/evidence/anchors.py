@@ -20,6 +20,7 @@ from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.roots import SHIPPED_ROOTS, Root
 from kluis.formats import x509
 from kluis.formats.x509 import Certificate, Scheme
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 EMULATED: Final = "Kluis emulated"
@@ -31,7 +32,7 @@ STATED_LEVELS: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Anchor:
     """One root key, and the protection level that evidence under it has.
 
@@ -82,7 +83,7 @@ class _Known:
         self.sizes = frozenset(map(len, self.chains))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class TrustAnchors:
     """The anchors that a relying party trusts, at least one."""
 

@@ -12,6 +12,7 @@ from kluis.errors import AuthenticityError, UsageError
 from kluis.evidence.anchors import TrustAnchors
 from kluis.evidence.engine import OPENSSL, Engine, Key
 from kluis.formats.x509 import Scheme
+from kluis.frozen import frozen
 
 CAPACITY: Final = 4096
 # PEM can be of any length: the same certificates with other line ends are other bytes.
@@ -58,7 +59,7 @@ class Memory:
         entries[kind, key] = value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """A verifier's trust anchors, signature engine and cache.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Claims, Tee
+from kluis.frozen import frozen
 
 _FMSPC_MODEL = slice(2, 6)
 # Not kept out of an enclave in a machine, in addition to what the machine's level lets in.
@@ -32,7 +33,7 @@ class Access(enum.StrEnum):
     BUS = "bus"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Entry:
     """One known break of a product line.
 

@@ -26,6 +26,7 @@ from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.kluis.machine import MachineConfiguration
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.x509 import Certificate
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 _KIND: Final = "endorsed root"
@@ -92,7 +93,7 @@ def verify(
     return mint(claims)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Known:
     """What the bytes of a root and of its endorsement prove; not whether the endorsement is in force.
 

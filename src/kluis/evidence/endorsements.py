@@ -6,7 +6,6 @@ case in the tests.
 
 from __future__ import annotations
 
-import dataclasses
 import hmac
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -31,6 +30,7 @@ from kluis.formats.nitro.document import DocumentKind
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.endorsements import TpmEndorsements
+from kluis.frozen import frozen
 
 NONCE_SIZE: Final = 32
 _AMD_CHAIN: Final = 3
@@ -43,7 +43,7 @@ _AZURE: Final = {"hcl": "hcl_report", "td_quote": "td_quote", **_TPM}
 Parts: TypeAlias = Mapping[str, bytes]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Endorsed:
     """A verified endorsement.
 
@@ -58,7 +58,7 @@ class Endorsed:
     configuration: MachineConfiguration
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Kind:
     """The parts of one kind of evidence, and its verifier."""
 

@@ -5,11 +5,12 @@ A level follows from the trust anchor that matched, never from the evidence's ow
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
+
+from kluis.frozen import frozen
 
 
 class ProtectionLevel(enum.StrEnum):
@@ -33,7 +34,7 @@ class ProtectionLevel(enum.StrEnum):
         return self.value.startswith("hardware-")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Meaning:
     """The meaning of a level, in words for the relying party.
 

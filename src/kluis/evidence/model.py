@@ -5,7 +5,6 @@ Names are from RATS (RFC 9334); each field's description names the vendors' fiel
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kluis.evidence.levels import ProtectionLevel
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import Digest
 
 
@@ -50,8 +49,7 @@ class TcbStatus(enum.StrEnum):
     UP_TO_DATE = "UpToDate"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Tcb:
     """The vendor's judgement of this platform.
 
@@ -71,8 +69,7 @@ class Tcb:
 NOT_JUDGED = Tcb(status=TcbStatus.NOT_JUDGED, date=None, advisories=(), evaluation=None)
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Platform:
     """The machine that produced the evidence.
 
@@ -85,12 +82,12 @@ class Platform:
     product: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class VendorClaims:
     """Vendor-specific claims; each vendor package defines its own subclass."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Wrapper:
     """The wrapper of evidence, found to be bound by the verified evidence within.
 
@@ -109,8 +106,7 @@ class Wrapper:
 NO_REGISTERS: Final[Mapping[str, Digest]] = MappingProxyType({})
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Claims:
     """The claims of a piece of evidence.
 
@@ -166,8 +162,7 @@ class Claims:
     machine: Machine | None = None
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Machine:
     """The machine around an enclave, as its TEE endorses it.
 

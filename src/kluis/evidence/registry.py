@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,6 +15,7 @@ from kluis.evidence.engine import OPENSSL, Engine
 from kluis.evidence.model import Claims
 from kluis.evidence.verified import Verified
 from kluis.evidence.wrappers.bound import Unwrapped
+from kluis.frozen import frozen
 
 if TYPE_CHECKING:
     from kluis.evidence.intel.collateral import HeldCollateral
@@ -48,7 +48,7 @@ class VendorVerifier(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """One kind of evidence.
 

@@ -50,6 +50,7 @@ from kluis.formats.tpm.credential import Credential
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.wrappers import dstack, eat, nvtrust, tsm
 from kluis.formats.x509.structure import Structure, structure_of
+from kluis.frozen import frozen
 
 MAX_DEPTH: Final = 4
 MAX_CERTIFICATES: Final = 8
@@ -63,7 +64,7 @@ _LOG_AT: Final = 32
 _MAX_REGISTER: Final = 23
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Found:
     """Recognized data. Nothing in it is verified.
 
@@ -82,7 +83,7 @@ class Found:
     within: tuple[tuple[str, Found], ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Jwt:
     """A JSON web token: an attestation service's statement, not evidence.
 

@@ -7,7 +7,6 @@ sealed.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from kluis.appraisal import AttestationResult, Policy, Purpose, RuntimeBinding
 from kluis.enclave.attestation import Evidence
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.host import attesting
 
 __all__ = ["Recipient", "verify_offer"]
@@ -26,7 +26,7 @@ _CURVE = "X25519"
 _KEY_BYTES = 32
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Recipient:
     """The key of one run of an enclave, which met the owner's policy.
 

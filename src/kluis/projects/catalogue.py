@@ -24,6 +24,7 @@ import msgspec
 
 from kluis.errors import InternalError, unknown
 from kluis.formats.kluis.runtime_data import Purpose
+from kluis.frozen import frozen
 
 SETTINGS: Final = "template.toml"
 PLACEHOLDER: Final = "project_name"
@@ -38,7 +39,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     purpose: Purpose | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class ProjectTemplate:
     """A template.
 

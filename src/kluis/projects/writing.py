@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import keyword
 import os
 import re
@@ -16,6 +15,7 @@ from kluis.errors import UnavailableError, UsageError, foreign
 from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.launch import UNWITNESSED
 from kluis.formats.kluis.runtime_data import Purpose
+from kluis.frozen import frozen
 from kluis.projects.catalogue import PLACEHOLDER, ProjectTemplate
 from kluis.tee import author_keys
 from kluis.tee.image import signing
@@ -30,7 +30,7 @@ MIN_SVN: Final = 1
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """A project that was written.
 

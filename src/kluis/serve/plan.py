@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError, unknown
+from kluis.frozen import frozen
 from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.images import SERVICES, STORE_KEYS, folder_of
 from kluis.serve.issuer import Registered
@@ -26,7 +27,7 @@ ORDER: Final = ("attestation", "keyvault", "provisioning", ISSUER, MANAGED_IDENT
 MOST_INSTANCES: Final = 16
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Plan:
     """The services to run, and their configuration.
 

@@ -21,6 +21,7 @@ import msgspec
 
 from kluis.errors import KluisError, UnavailableError, foreign
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.frozen import frozen
 from kluis.serve.store.mailbox import JOINER_BYTES, Mailbox, Step
 
 BEAT_SECONDS: Final = 2.0
@@ -30,7 +31,7 @@ STOP_SECONDS: Final = 10.0
 Sleep: TypeAlias = Callable[[float], None]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Stores:
     """The stores that a command uses.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import msgspec
 
 from kluis.errors import UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.frozen import frozen
 from kluis.serve.images import ServiceImage
 from kluis.serve.issuer.signing import object_id
 from kluis.serve.ledger.hosting import Member
@@ -57,7 +57,7 @@ LEDGER_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
 STALE: Final = frozenset({"stale"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Deployment:
     """The deployment, as far as settings depend on it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import socket
 import stat
@@ -13,6 +12,7 @@ from typing import Final
 
 from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, PolicyError, UnavailableError
+from kluis.frozen import frozen
 from kluis.serve import HOST, launching, presence, proposal, rekeying
 from kluis.serve.background import Background
 from kluis.serve.fleet import Fleet
@@ -37,7 +37,7 @@ from kluis.tee.platform.client import Platform
 BESIDE_SECONDS: Final = 5.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Serving:
     """The running services.
 

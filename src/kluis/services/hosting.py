@@ -8,7 +8,6 @@ inside. Also ``certify``, for a certificate of a key generated inside, and ``log
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from kluis.enclave.store.keys import custody
 from kluis.enclave.store.model import Storage
 from kluis.errors import EnclaveError, UnavailableError, UsageError, foreign
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.frozen import frozen
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 
@@ -31,7 +31,7 @@ GRANT: Final = "listen:web"
 LIMITS: Final = asgi.Limits(connections=1000, body_bytes=8 << 20)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """The environment of a service.
 

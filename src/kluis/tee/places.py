@@ -7,8 +7,8 @@ import fcntl
 import os
 import stat
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kluis.errors import UnavailableError
 
@@ -19,8 +19,7 @@ SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """The paths of one platform.
 
     Attributes:

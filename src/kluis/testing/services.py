@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kluis.frozen import frozen
 from kluis.serve.cloud import client, lock, variables
 from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.keeper import Keeper
@@ -27,7 +28,7 @@ IMAGES = "services"
 """The folder of the user's cache for the services' images, which are built once."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServicesOptions:
     """What the services of a session are started with.
 
@@ -44,7 +45,7 @@ class ServicesOptions:
     given: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Services:
     """Running services.
 

@@ -23,6 +23,7 @@ from kluis.errors import FormatError, KluisError, UnavailableError, UsageError, 
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.anchors import Anchor
 from kluis.formats.encoding import toml
+from kluis.frozen import frozen
 from kluis.trust import guarded
 
 ENVIRONMENT: Final = "KLUIS_CONFIG"
@@ -33,7 +34,7 @@ _SUFFIX: Final = ".toml"
 _TEXT: Final = re.compile(r"[\x20-\x26\x28-\x7e\n]+")  # all that PEM has, and no quote
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TrustedRoot:
     """One root of the store.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,11 +9,12 @@ from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.values import Value
 from kluis.appraisal.policy.wants import Form
 from kluis.evidence.model import Claims, VendorClaims
+from kluis.frozen import frozen
 
 V = TypeVar("V", bound=VendorClaims)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Field:
     """One key of a TEE's table.
 

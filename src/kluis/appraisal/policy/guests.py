@@ -10,7 +10,6 @@ Spec: TCG "PC Client Platform Firmware Profile", "PCR Usage"; Intel "TDX Virtual
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -18,6 +17,7 @@ from typing import Final
 from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.wants import Any, Want
 from kluis.evidence.model import Tee
+from kluis.frozen import frozen
 
 # The possible parts of an Azure VM's evidence, apart from the vTPM's.
 HARDWARE: Final = (Tee.SNP, Tee.TDX)
@@ -51,7 +51,7 @@ UNCERTAIN: Final = frozenset({Tee.SNP})
 """TEEs whose measurement contains the guest only if the firmware checks it, which no report states."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Open:
     """One key that leaves the guest to the machine's operator.
 

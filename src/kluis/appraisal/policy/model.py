@@ -23,12 +23,13 @@ from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats.kluis.runtime_data import Purpose
+from kluis.frozen import frozen
 
 # The levels that the root of a platform may state, which a machine's TEE endorses.
 PLATFORM_LEVELS: Final = (ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ByImage:
     """Accept only these measurements of SGX enclaves.
 
@@ -43,7 +44,7 @@ class ByImage:
         _sizes("identity.image_ids", self.image_ids)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BySigner:
     """Accept any code of this product that these signers signed, from a security version on.
 
@@ -62,7 +63,7 @@ class BySigner:
         _sizes("identity.signers", self.signers)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Release:
     """The reference values of one source for one TEE's evidence, which belong together.
 
@@ -87,7 +88,7 @@ class Release:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ByTable:
     """Accept what the table of the evidence's own TEE accepts; a TEE without a table is refused.
 
@@ -137,7 +138,7 @@ class ByTable:
         return any(isinstance(want, Referenced) for wants in self.tables.values() for want in wants.values())
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ByMachine:
     """Accept an enclave only in these machines, whose TEE endorses the root of the platform inside.
 
@@ -193,7 +194,7 @@ class ByMachine:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RuntimeBinding:
     """The evidence is of a Kluis enclave: runtime data and launch configuration accompany it.
 
@@ -225,7 +226,7 @@ class Session(enum.StrEnum):
     NONCE = "nonce"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReportDataBinding:
     """The evidence is not of a Kluis enclave: requirements for its report data.
 
@@ -248,7 +249,7 @@ Identity: TypeAlias = ByImage | BySigner | ByTable
 Binding: TypeAlias = RuntimeBinding | ReportDataBinding
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Policy:
     """All requirements on evidence.
 

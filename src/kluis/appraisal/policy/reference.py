@@ -32,6 +32,7 @@ from kluis.errors import FormatError, FreshnessError, UnsupportedError, UsageErr
 from kluis.evidence.model import Tee
 from kluis.formats.ietf import cose
 from kluis.formats.ietf.corim import Corim, Measurement
+from kluis.frozen import frozen
 
 WHAT: Final = "reference values"
 MAX_SIZE: Final = 1 << 20
@@ -47,7 +48,7 @@ MODELS: Final = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class References:
     """The reference values for one TEE's evidence.
 
@@ -88,7 +89,7 @@ class References:
         return Release(name=", ".join(sorted(self.names)), wants=wants) if wants else None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class ReferenceValues:
     """Reference values by TEE.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Final, Self
@@ -12,12 +11,13 @@ from kluis.appraisal.policy.values import Product, Value, sort_naturally, table
 from kluis.appraisal.policy.values import parts as parts_of
 from kluis.appraisal.policy.wants import Form, OneOf, Stated, build_named, some
 from kluis.errors import FormatError, UsageError
+from kluis.frozen import frozen
 from kluis.hashes import SIZES, Digest
 
 DIGESTS: Final = tuple(SIZES.values())
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Masked(Stated):
     """Some bits of a number of 64 or 128 bits: ``{ mask = "hex", value = "hex" }``.
 
@@ -58,7 +58,7 @@ class Masked(Stated):
         return f'{{ mask = "{self.mask:x}", value = "{self.value:x}" }}'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Registers(Stated):
     """Registers by name, at least one, each with its accepted values; others are ignored."""
 
@@ -115,7 +115,7 @@ class Registers(Stated):
         return table(self.values, lambda each: OneOf(each).toml())
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Components(Stated):
     """The least security versions of a product's parts; a product that is not listed is refused."""
 

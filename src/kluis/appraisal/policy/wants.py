@@ -18,6 +18,7 @@ from kluis.appraisal.policy.toml_tables import Table
 from kluis.appraisal.policy.values import Value, either, format_list, format_value
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.brief import short
+from kluis.frozen import frozen
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Want(abc.ABC):
         """The requirement as a policy states it."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Any(Want):
     """Accepts every value, and no value."""
 
@@ -53,7 +54,7 @@ class Any(Want):
         return '"any"'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Referenced(Want):
     """A reference value, which is supplied separately; not met until then."""
 
@@ -92,7 +93,7 @@ class Stated(Want):
         """The strictest requirement that ``got`` meets; None if it is no value of this kind."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Form:
     """What one key of a policy may hold: requirements of one kind within bounds, or ``"any"``.
 
@@ -153,7 +154,7 @@ class Form:
         return table.number(key, self.most or 0)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class OneOf(Stated):
     """One of these byte strings, at least one, compared in full."""
 
@@ -185,7 +186,7 @@ class OneOf(Stated):
         return format_list(each.hex() for each in self.values)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Named(Stated):
     """One of these names, or numbers; at least one."""
 
@@ -221,7 +222,7 @@ class Named(Stated):
         return format_list(self.values)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class AtLeast(Stated):
     """The least number or version: ``1.55.21`` has three parts, the first is the most significant."""
 

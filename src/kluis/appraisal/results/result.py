@@ -6,7 +6,6 @@ Tiers are those of EAR and AR4SI (IETF RATS), worst first. A result has no truth
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,6 +19,7 @@ from kluis.errors import FreshnessError, PolicyError
 from kluis.evidence.model import Claims, TcbStatus
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.runtime_data import RuntimeData
+from kluis.frozen import frozen
 
 
 class Verdict(enum.StrEnum):
@@ -30,7 +30,7 @@ class Verdict(enum.StrEnum):
     AFFIRMING = "affirming"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AttestationResult:
     """The judgement of one piece of evidence under one policy.
 

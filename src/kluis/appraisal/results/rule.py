@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Self
 
 from kluis.appraisal.aspects import Aspect
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rule:
     """One rule of the policy with its outcome.
 

@@ -10,7 +10,6 @@ Spec: RFC 7519, RFC 8725 (JWT); RFC 8392 (CWT); draft-ietf-rats-ear-04; Microsof
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import hmac
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from kluis.appraisal.tokens.token_keys import PublicKey, TrustedKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UsageError
 from kluis.formats.encoding import cbor
 from kluis.formats.ietf import cose
+from kluis.frozen import frozen
 
 SKEW: Final = timedelta(seconds=signed_claims.SKEW_SECONDS)
 KIND: Final = "x-ms-attestation-type"
@@ -43,7 +43,7 @@ class Form(enum.StrEnum):
     EAR_CWT = "ear-cwt"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Expected:
     """The relying party's expectations of a token.
 
@@ -58,7 +58,7 @@ class Expected:
     nonce: str | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """A verified token. Apart from an EAR's status, its claims about the attester are for a policy to judge.
 

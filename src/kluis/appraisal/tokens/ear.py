@@ -12,7 +12,6 @@ Spec: draft-ietf-rats-ear-04, "EAT Attestation Result"; draft-ietf-rats-ar4si, "
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -27,6 +26,7 @@ from kluis.errors import PolicyError, UsageError
 from kluis.evidence.model import Claims
 from kluis.formats.encoding import b64
 from kluis.formats.encoding.jcs import Json
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 PROFILE: Final = "tag:ietf.org,2026:rats/ear#04"
@@ -36,7 +36,7 @@ MOST_TEXT: Final = 512
 NONCE_SIZES: Final = range(8, 65)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Appraisal:
     """The appraisal of one attester.
 
@@ -70,7 +70,7 @@ class Appraisal:
         return tuple(map(str, items)) if isinstance(items, list) else ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Ear:
     """An attestation result for others. It has no truth value: read it, or call its ``require``.
 

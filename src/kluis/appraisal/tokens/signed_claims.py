@@ -5,7 +5,6 @@ Spec: RFC 7515, RFC 7519, RFC 8725; Azure Key Vault, "Secure Key Release", "Envi
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,6 +16,7 @@ from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding import b64
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.frozen import frozen
 
 MAX_TOKEN: Final = 128 * 1024
 MAX_HEADER: Final = 32 * 1024
@@ -26,7 +26,7 @@ MOST_SHOWN: Final = 128
 _URL: Final = re.compile(r"(https)://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?(/[!-~]*)?")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Assertion:
     """The claims of an authority, and its identity.
 

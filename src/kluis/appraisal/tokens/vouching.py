@@ -22,12 +22,13 @@ from kluis.formats import x509
 from kluis.formats.kluis import vouched
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.formats.x509 import Scheme
+from kluis.frozen import frozen
 
 _WHAT: Final = "signing certificate"
 _SCHEMES: Final = (Scheme.RS256, Scheme.ES256, Scheme.ES384)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class SigningKey:
     """A key that an enclave generated and certifies with its evidence.
 

@@ -8,7 +8,6 @@ Spec: AMD 56860, SEV-SNP Firmware ABI: tables "MSG_REPORT_REQ", "MSG_REPORT_RSP"
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final, Self
 
@@ -18,6 +17,7 @@ from kluis.formats.sgx.quote import NO_HARDWARE
 from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import response
 from kluis.formats.snp.flags import GuestPolicy
+from kluis.frozen import frozen
 
 REPORT_ANSWER_SIZE: Final = response.MAX_RESPONSE
 KEY_ANSWER_SIZE: Final = 64
@@ -52,7 +52,7 @@ def guest_policy(*, debug: bool) -> GuestPolicy:
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Launch:
     """What a processor knows about one guest from its launch.
 
@@ -88,7 +88,7 @@ class Launch:
             raise UsageError(f"launch.vmpl: want 0..{LOWEST_VMPL}, got {self.vmpl}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReportRequest:
     """A request for a report.
 
@@ -125,7 +125,7 @@ class Selection(enum.IntFlag):
     TCB_VERSION = 32
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class KeyRequest:
     """A request for a derived key.
 

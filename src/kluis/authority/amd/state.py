@@ -11,6 +11,7 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.snp.tcb import Product, TcbVersion
+from kluis.frozen import frozen
 
 MAX_REVOKED: Final = 64
 # By product: family, model and stepping.
@@ -37,7 +38,7 @@ class Keys:
     chip: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class State:
     """The state of a processor apart from its keys.
 

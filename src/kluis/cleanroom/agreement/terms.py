@@ -7,7 +7,6 @@ open the data, even if all parties signed it. A use that is not named is denied.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -15,6 +14,7 @@ import msgspec
 
 from kluis.cleanroom.agreement.documents import Document
 from kluis.errors import PolicyError
+from kluis.frozen import frozen
 
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}\Z")]
 ColumnName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\Z")]
@@ -32,7 +32,7 @@ LEAST_K = 3
 MOST_STEPS = 1_000_000_000
 
 
-@dataclass(frozen=True)
+@frozen
 class Scale:
     """A range in steps: a value is ``low + step * n``, and n is 0 to ``most``."""
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from statistics import NormalDist
 from typing import Self
 
 from kluis.cleanroom.agreement.agreement import Agreement
 from kluis.cleanroom.agreement.documents import hash_of
 from kluis.cleanroom.analyses.budget import models_of, scores_of
+from kluis.frozen import frozen
 
 _BITS = 53
 
 
-@dataclass(frozen=True)
+@frozen
 class Noise:
     """Noise under one key.
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 from kluis.cleanroom.query.row_classes import RowClass
 from kluis.cleanroom.query.tree import All, Any, Column, Comparison, Condition, Key, Not, Persons, Present
+from kluis.frozen import frozen
 
 Keys = tuple[Hashable, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Values:
     """A column's values in a cell, in steps: their sum, and the outermost at either end."""
 
@@ -21,7 +21,7 @@ class Values:
     smallest: Sequence[int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Cell:
     """One cell, as the engine counted it.
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from math import prod
@@ -43,9 +43,10 @@ from kluis.cleanroom.query.possible import (
 from kluis.cleanroom.query.remainder import hide_the_rest, is_joined, size_of
 from kluis.cleanroom.query.row_classes import RowClass, row_classes
 from kluis.cleanroom.query.tree import Count, Extreme, Groups, Measure, Persons
+from kluis.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Group:
     """A published group: its keys in the engine's form, and its measures; None is NULL."""
 
@@ -53,7 +54,7 @@ class Group:
     measured: Mapping[Measure, Fraction | None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Release:
     """The published groups.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -26,6 +26,7 @@ from kluis.cleanroom.query.tree import (
     Source,
     columns_of,
 )
+from kluis.frozen import frozen
 
 _Kind = Literal["avg", "count", "first", "last", "max", "min"]
 _REDUCTIONS: dict[type[exp.Expression], _Kind] = {
@@ -35,7 +36,7 @@ _REDUCTIONS: dict[type[exp.Expression], _Kind] = {
 _COUNTED: frozenset[Use] = frozenset(("aggregate", "model"))
 
 
-@dataclass(frozen=True)
+@frozen
 class Relation:
     """A source, with the author's names for its columns.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
 from math import prod
 
@@ -12,9 +11,10 @@ from kluis.cleanroom.query.cells import Cell, Keys
 from kluis.cleanroom.query.possible import class_reader, own_keys, pick, possible_keys
 from kluis.cleanroom.query.row_classes import RowClass
 from kluis.cleanroom.query.tree import Groups, Persons
+from kluis.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class _Part:
     """Some persons of a group: for each source their keys and their class, and their number."""
 

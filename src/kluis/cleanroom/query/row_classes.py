@@ -7,8 +7,6 @@ row meets all of the set. It is one whole number, with a bit for each set.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kluis.cleanroom.query.tree import (
     All,
     Any,
@@ -20,11 +18,12 @@ from kluis.cleanroom.query.tree import (
     QueryError,
     columns_of,
 )
+from kluis.frozen import frozen
 
 MOST_LITERALS = 6  # 2^6 sets are 64 bits
 
 
-@dataclass(frozen=True)
+@frozen
 class RowClass:
     """The comparisons that determine the rows of a source from which a value is computed.
 

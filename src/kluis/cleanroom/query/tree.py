@@ -15,12 +15,12 @@ it.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 from kluis.cleanroom.agreement.terms import ColumnType, Scale, Use
 from kluis.errors import PolicyError
+from kluis.frozen import frozen
 
 MOST_ATOMS = 12
 
@@ -34,7 +34,7 @@ class QueryError(PolicyError):
     code = "query"
 
 
-@dataclass(frozen=True)
+@frozen
 class Column:
     """One value for each row.
 
@@ -55,7 +55,7 @@ class Column:
     depends: frozenset[str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Compare:
     """A column against a literal in the column's own representation."""
 
@@ -64,7 +64,7 @@ class Compare:
     value: Value
 
 
-@dataclass(frozen=True)
+@frozen
 class OneOf:
     """A column among literals."""
 
@@ -72,14 +72,14 @@ class OneOf:
     values: tuple[Value, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Missing:
     """A column that is NULL."""
 
     column: Column
 
 
-@dataclass(frozen=True)
+@frozen
 class Present:
     """A source that has a row of this person."""
 
@@ -90,21 +90,21 @@ Comparison = Compare | OneOf | Missing
 Atom = Comparison | Present
 
 
-@dataclass(frozen=True)
+@frozen
 class Not:
     """SQL's NOT: NULL stays NULL."""
 
     of: Condition
 
 
-@dataclass(frozen=True)
+@frozen
 class All:
     """SQL's AND; of nothing, it is true."""
 
     of: tuple[Condition, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Any:
     """SQL's OR."""
 
@@ -115,7 +115,7 @@ Condition = Atom | Not | All | Any
 ALWAYS = All(())
 
 
-@dataclass(frozen=True)
+@frozen
 class PerPerson:
     """One value for each person, from that person's rows that meet a condition.
 
@@ -130,7 +130,7 @@ class PerPerson:
     where: Condition
 
 
-@dataclass(frozen=True)
+@frozen
 class Source:
     """One data set, one row for each person.
 
@@ -149,7 +149,7 @@ class Source:
     where: Condition
 
 
-@dataclass(frozen=True)
+@frozen
 class Persons:
     """Sources joined on their privacy units: one row for each person of any of them.
 
@@ -163,7 +163,7 @@ class Persons:
     where: Condition
 
 
-@dataclass(frozen=True)
+@frozen
 class Bins:
     """A group key from conditions on one column; the first that is met determines the label."""
 
@@ -176,14 +176,14 @@ class Bins:
 Key = Column | Bins
 
 
-@dataclass(frozen=True)
+@frozen
 class Count:
     """The persons that meet a condition."""
 
     where: Condition
 
 
-@dataclass(frozen=True)
+@frozen
 class Sum:
     """The sum of a column over the persons that meet a condition, as coarse as ``publishing`` makes it."""
 
@@ -191,7 +191,7 @@ class Sum:
     where: Condition
 
 
-@dataclass(frozen=True)
+@frozen
 class Extreme:
     """The least or the largest value: one person's."""
 
@@ -203,21 +203,21 @@ class Extreme:
 Measure = Count | Sum | Extreme
 
 
-@dataclass(frozen=True)
+@frozen
 class Published:
     """A published measure of a group."""
 
     measure: Measure
 
 
-@dataclass(frozen=True)
+@frozen
 class Number:
     """A literal."""
 
     value: Fraction
 
 
-@dataclass(frozen=True)
+@frozen
 class Arithmetic:
     """Exact arithmetic on published values; division by zero is NULL, ``round`` is to that many decimals."""
 
@@ -226,7 +226,7 @@ class Arithmetic:
     right: Output
 
 
-@dataclass(frozen=True)
+@frozen
 class KeyOf:
     """A group's key, by number."""
 
@@ -236,7 +236,7 @@ class KeyOf:
 Output = Published | Number | Arithmetic | KeyOf
 
 
-@dataclass(frozen=True)
+@frozen
 class Having:
     """A comparison of outputs; HAVING consists of these."""
 
@@ -244,7 +244,7 @@ class Having:
     of: tuple[Having | Output, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Groups:
     """A query whose rows are published.
 
@@ -303,7 +303,7 @@ class Groups:
         return tuple(dict.fromkeys(each.column for each in self.measures if not isinstance(each, Count)))
 
 
-@dataclass(frozen=True)
+@frozen
 class PersonTable:
     """A model's table: one row for each person that meets the condition, with outcome and predictors.
 

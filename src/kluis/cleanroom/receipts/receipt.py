@@ -7,7 +7,6 @@ of the owners' signed releases. So the receipt, the evidence and the consents be
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import msgspec
@@ -21,6 +20,7 @@ from kluis.cleanroom.agreement.terms import ColumnName, Hex32, Identifier, Time,
 from kluis.cleanroom.receipts.verdict import Verdict, check_evidence
 from kluis.errors import AuthenticityError, FreshnessError, PolicyError
 from kluis.formats.kluis.runtime_data import Purpose
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 
@@ -99,7 +99,7 @@ class ReceiptFile(Document, frozen=True):
     collateral: Annotated[bytes, msgspec.Meta(max_length=1024 * 1024)]
 
 
-@dataclass(frozen=True)
+@frozen
 class CheckedReceipt:
     """A receipt that passed every check."""
 

@@ -12,9 +12,10 @@ from kluis.cleanroom.agreement.exchange import Evidence
 from kluis.errors import AuthenticityError, PolicyError
 from kluis.evidence import Claims, Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats.kluis.runtime_data import Purpose, okp_public
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Verdict:
     """The result of a successful check.
 

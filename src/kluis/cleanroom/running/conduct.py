@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from kluis.cleanroom.receipts.receipt import Receipt, ReceiptFile
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.running.release import Owner, check_stops
 from kluis.errors import PolicyError
+from kluis.frozen import frozen
 
 
 class Enclave(Protocol):
@@ -70,7 +70,7 @@ class LocalOwner:
         return self._owner.release(offer, collateral, self._clock())
 
 
-@dataclass(frozen=True)
+@frozen
 class Ended:
     """A run that ended: its id, where its results are, and the receipt."""
 

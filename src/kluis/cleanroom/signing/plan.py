@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -45,6 +44,7 @@ from kluis.cleanroom.records.rooms import Room, RoomFile
 from kluis.errors import FormatError, PolicyError, UnavailableError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats.encoding import toml, typed
+from kluis.frozen import frozen
 
 EXAMPLE: Final = "examples/nafld/plan.toml is a whole one"
 
@@ -74,7 +74,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     analysis: Annotated[tuple[Analysis, ...], msgspec.Meta(min_length=1)]
 
 
-@dataclass(frozen=True)
+@frozen
 class Image:
     """The identity of the code, measured from its file."""
 

@@ -6,15 +6,15 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import AuthenticityError, KluisError
+from kluis.frozen import frozen
 
 HANG_SECONDS: Final = 120
 
 
-@dataclass(frozen=True)
+@frozen
 class Attempt:
     """One attack: really made, or impossible here and why.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import secrets
@@ -21,6 +20,7 @@ from kluis.cli.demo.attempt import Attempt
 from kluis.errors import UnavailableError
 from kluis.evidence import Claims, Collateral, TrustAnchors, Verified, endorsements
 from kluis.formats.eventlog import log as event_log
+from kluis.frozen import frozen
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.backend import Backend
 from kluis.tee.vm.guest import Guest, Measured, building, guest, registers
@@ -31,7 +31,7 @@ MEMORY_MB: Final = 1024
 CPUS: Final = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Shown:
     """Evidence of one enclave in one machine, as its verifier gets it."""
 

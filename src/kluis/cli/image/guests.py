@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from kluis.cli import render
 from kluis.errors import UsageError
 from kluis.formats.snp import firmware
+from kluis.frozen import frozen
 from kluis.tee.image import files
 from kluis.tee.measure.snp import kernel, launch, vcpu
 from kluis.tee.measure.snp.vcpu import Monitor
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Options:
     """The command line's options for the guest."""
 

@@ -7,7 +7,6 @@ connection is refused. A host cannot request it: evidence for a host or an appli
 
 from __future__ import annotations
 
-import dataclasses
 import hmac
 import os
 import time
@@ -23,9 +22,10 @@ from kluis.errors import AuthenticityError, UsageError
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.attested_tls import NONCE_BYTES, Answer, Binding, Role
 from kluis.formats.kluis.runtime_data import Purpose
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Judge:
     """One end's requirements on the other.
 

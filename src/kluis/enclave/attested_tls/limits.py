@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """What clients may take.
 

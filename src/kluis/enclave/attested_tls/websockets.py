@@ -7,7 +7,6 @@ this module if its application names ``asgi.WebSockets``. Spec: RFC 6455.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar, cast
 
 from uvicorn import Config
@@ -15,6 +14,7 @@ from uvicorn.server import ServerState
 
 from kluis.enclave.attested_tls.evidence_requests import Application
 from kluis.errors import UsageError
+from kluis.frozen import frozen
 
 try:
     from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
@@ -25,7 +25,7 @@ except ModuleNotFoundError:
     ) from None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class WebSockets:
     """Serve the ASGI scope ``websocket``: for ``asgi.host(app, web, websockets=asgi.WebSockets())``.
 
@@ -58,7 +58,7 @@ class WebSockets:
         return make
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Busy:
     """The state of a connection that never waits for a request."""
 

@@ -25,6 +25,7 @@ from kluis.formats.snp.extensions import TURIN_ID_SIZE, VCEK_ID_SIZE, VekExtensi
 from kluis.formats.snp.flags import SigningKey
 from kluis.formats.snp.tcb import Product, TcbVersion
 from kluis.formats.x509 import Certificate, Crl, KeyKind, Scheme
+from kluis.frozen import frozen
 
 SCHEMES: Final = (Scheme.PS384,)
 ROOT: Final = "ARK certificate"
@@ -35,7 +36,7 @@ _HELD_CRL: Final = "AMD CRL"
 _HELD_VEK: Final = "AMD VEK"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Authority:
     """The issuer of endorsement keys for one product.
 
@@ -56,7 +57,7 @@ class Authority:
     crl: Crl | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Vek:
     """An endorsement key with a verified chain, except time and revocation.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 
 from kluis.evidence.amd.chain import Vek
@@ -12,14 +11,13 @@ from kluis.formats.snp.flags import GuestPolicy, PlatformInfo, SigningKey
 from kluis.formats.snp.report import Cpuid, FirmwareVersion, Report
 from kluis.formats.snp.tcb import Product, TcbVersion
 from kluis.formats.x509 import Crl
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import Digest
 
 _NO_AGENT = b"\xff" * 32
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SnpClaims(VendorClaims):
     """The vendor-specific claims of an SNP report.
 
@@ -95,7 +93,7 @@ class SnpClaims(VendorClaims):
     unknown_extensions: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Decoded:
     """A report's bit fields, decoded once."""
 

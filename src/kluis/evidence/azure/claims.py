@@ -10,11 +10,12 @@ from types import MappingProxyType
 from kluis.evidence.model import Claims, Tee, VendorClaims
 from kluis.formats.hcl.report import HclReport, ReportType
 from kluis.formats.hcl.runtime import RuntimeData, Setting
+from kluis.frozen import frozen
 
 KIND = "Azure HCL report"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AzureClaims(VendorClaims):
     """The vendor-specific claims of an Azure confidential VM.
 

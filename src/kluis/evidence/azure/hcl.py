@@ -6,7 +6,6 @@ a forged case in the tests.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import hmac
 from datetime import datetime
@@ -39,6 +38,7 @@ from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm import pcrs, signature
 from kluis.formats.tpm.endorsements import TpmEndorsements
+from kluis.frozen import frozen
 
 REQUIRED: Final = ("hcl_report",)
 TPM_PARTS: Final = ("tpm_quote", "tpm_signature", "pcrs")
@@ -48,7 +48,7 @@ REPORT_DATA_SIZE: Final = 64
 Given: TypeAlias = AzureEndorsements | SnpEndorsements | Collateral | HeldCollateral
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Endorsements:
     snp: SnpEndorsements | None = None
     tdx: Collateral | HeldCollateral | None = None

@@ -6,7 +6,6 @@ in the tests. A realm's token by itself proves nothing: it is self-signed.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import hmac
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ from kluis.formats.cca.realm import HASHES, Realm
 from kluis.formats.cca.token import Token
 from kluis.formats.ietf.cose import CURVES, Sign1
 from kluis.formats.x509 import PublicKey
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import Algorithm, Digest
 
 KIND: Final = "CCA token"
@@ -45,8 +44,7 @@ _ALGORITHMS: Final[dict[int, Algorithm]] = {32: "sha256", 48: "sha384", 64: "sha
 _NAMES: Final = ("rem0", "rem1", "rem2", "rem3")
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CcaClaims(VendorClaims):
     """The vendor-specific claims of a CCA token.
 

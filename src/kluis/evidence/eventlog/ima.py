@@ -6,7 +6,6 @@ with zeros. Spec: Linux, ``security/integrity/ima/ima_queue.c``, ``ima_crypto.c`
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -14,11 +13,12 @@ from typing import Final
 from kluis.errors import AuthenticityError
 from kluis.formats.eventlog.ima import WHAT, Record
 from kluis.formats.tpm.algorithm import HashId
+from kluis.frozen import frozen
 
 _STRONGEST_FIRST: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256, HashId.SHA1)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Proven:
     """Records that PCRs prove.
 

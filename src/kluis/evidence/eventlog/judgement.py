@@ -9,7 +9,6 @@ Spec: go-attestation, "Event log disclosure"; TCG "PC Client Platform Firmware P
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import hashlib
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from kluis.formats.eventlog.event_type import KNOWN, EventType
 from kluis.formats.eventlog.log import Event, EventLog
 from kluis.formats.eventlog.preimage import NAMED, preimages
 from kluis.formats.tpm.algorithm import HashId
+from kluis.frozen import frozen
 
 # Registers that firmware closes with a separator before any part of the operating system runs.
 CAPPED: Final = {Registers.PCR: range(8), Registers.RTMR: range(2)}
@@ -51,7 +51,7 @@ class Proof(enum.StrEnum):
     """It extends nothing."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Judged:
     """An event, and what is proven about it.
 
@@ -70,7 +70,7 @@ class Judged:
     closes: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LogClaims:
     """The result of checking a log against registers.
 

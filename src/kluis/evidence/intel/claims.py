@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Any
 
 from kluis.evidence.intel.dcap import Proof
 from kluis.evidence.intel.tcb import Judgement
 from kluis.evidence.model import TcbStatus, VendorClaims
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class IntelClaims(VendorClaims):
     """Claims of SGX and TDX about the platform, from its PCK certificate, its quoting enclave and Intel's
     collateral.

@@ -19,7 +19,7 @@ from kluis.formats import x509
 from kluis.formats.sgx.collateral import Collateral, crl_der
 from kluis.formats.sgx.tcb_info import Identity, TcbInfo, parse_identity, parse_tcb_info
 from kluis.formats.x509 import Certificate, Crl, Scheme
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 _KIND: Final = "collateral"
@@ -32,7 +32,7 @@ _SIGNER: Final = "TCB signing certificate"
 _CERTIFICATES: Final = ("root certificate", "PCK CA certificate", _SIGNER, _SIGNER)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Window:
     """The validity period of a part of the collateral; ``kind`` is the prefix of its error codes."""
 
@@ -42,8 +42,7 @@ class Window:
     end: datetime
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@frozen(kw_only=True, eq=False)
 class HeldCollateral:
     """Collateral whose signatures are verified, for any number of quotes.
 

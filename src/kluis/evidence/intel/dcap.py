@@ -5,7 +5,6 @@ Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Verification".
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Final
 
@@ -25,7 +24,7 @@ from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import PCK_CHAIN, QE_VENDOR_INTEL, TEE_SGX, TEE_TDX, Quote
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 # Intel's names for the TEE and its quoting enclave in documents.
@@ -40,8 +39,7 @@ _KIND: Final = "DCAP attestation key"
 _SPKI: Final = PublicKey.of_point(KeyKind.P256, b"\x04" + bytes(64)).spki[:-64]
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Vouched:
     """An attestation key certified by a platform's quoting enclave.
 
@@ -54,8 +52,7 @@ class Vouched:
     anchor: Anchor
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Proof:
     """The result of steps 1 to 9."""
 

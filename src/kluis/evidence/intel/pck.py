@@ -5,7 +5,6 @@ Spec: Intel "SGX PCK Certificate and CRL Profile Specification".
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +16,7 @@ from kluis.formats import x509
 from kluis.formats.sgx import extension
 from kluis.formats.x509 import Certificate, KeyUsage, Scheme
 from kluis.formats.x509.parts import BASIC_CONSTRAINTS
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 LEAF: Final = ("SGX PCK Certificate",)
 CA: Final = ("SGX PCK Platform CA", "SGX PCK Processor CA")
@@ -26,8 +25,7 @@ _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 SCHEMES: Final = (Scheme.ES256,)
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PckChain:
     """A quote's certificates by role, and the platform's description in the leaf."""
 

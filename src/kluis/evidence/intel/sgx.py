@@ -6,7 +6,6 @@ once, here, and each has a forged case in the tests.
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import cast
 
@@ -22,14 +21,13 @@ from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import TEE_SGX
 from kluis.formats.sgx.report import KSS, ReportBody
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import Digest
 
 KIND = "SGX quote"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SgxClaims(IntelClaims):
     """The vendor-specific claims of an SGX quote and its PCK certificate.
 

@@ -7,7 +7,6 @@ enough; a part that reaches no level at all is refused.
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import islice
 from operator import lt
 from typing import Final
@@ -18,7 +17,7 @@ from kluis.formats.sgx.extension import SgxExtension
 from kluis.formats.sgx.report import ReportBody
 from kluis.formats.sgx.tcb_info import Identity, Module, TcbInfo
 from kluis.formats.sgx.tcb_levels import AnyLevel
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 _OUT_OF_DATE: Final = {
     TcbStatus.UP_TO_DATE: TcbStatus.OUT_OF_DATE,
@@ -41,8 +40,7 @@ _STATUSES: Final = {status.value: status for status in TcbStatus}
 _WORST_FIRST: Final = list(TcbStatus)
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Judgement:
     """The vendor's judgement of a platform, part by part.
 

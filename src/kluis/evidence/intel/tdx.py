@@ -6,7 +6,6 @@ relaunch. The steps are numbered once, here, and each has a forged case in the t
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from types import MappingProxyType
 from typing import cast
@@ -25,7 +24,7 @@ from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import TEE_TDX
 from kluis.formats.sgx.tcb_info import TcbInfo
 from kluis.formats.tdx.report import Attribute, TdReport, TdReport15, TdReport15Ex
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import Digest
 
 KIND = "TDX quote"
@@ -39,7 +38,7 @@ _LASS = int(Attribute.LASS)
 _PERFMON = int(Attribute.PERFMON)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Migration:
     """The fields that a report of TDX 1.5-Ex adds: the domain's name, its devices, and its origin.
 
@@ -68,8 +67,7 @@ class Migration:
     servtd_attributes: int
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TdxClaims(IntelClaims):
     """The vendor-specific claims of a TDX quote and its PCK certificate.
 

@@ -5,7 +5,6 @@ Spec: AWS "Nitro Enclaves: Attestation Process", "Certificates validation", "Cer
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +16,7 @@ from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
 from kluis.formats.nitro.document import Document
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
+from kluis.frozen import frozen
 
 KIND: Final = "nitro cabundle"
 SCHEMES: Final = (Scheme.ES384,)
@@ -25,7 +25,7 @@ _LEAF: Final = "Nitro certificate"
 _NAME_SIZE: Final = 32
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Cabundle:
     """Certificates whose names, profile and signatures are verified, but not their time.
 

@@ -7,7 +7,6 @@ instead a leaf is valid for three hours.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from kluis.evidence.verified import Verified, mint
 from kluis.formats.encoding.brief import instant
 from kluis.formats.nitro.document import PCR_SIZE, Document, DocumentKind
 from kluis.formats.x509 import Scheme
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import Digest
 
 KIND: Final = "Nitro document"
@@ -40,8 +39,7 @@ _TAGGED: Final = b"\xd2\x84"
 _MEMORY: Final = "nitro module"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NitroClaims(VendorClaims):
     """The vendor-specific claims of a Nitro document.
 
@@ -127,7 +125,7 @@ def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabu
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Fields:
     """A module's claims that do not change from document to document.
 

@@ -5,7 +5,6 @@ Spec: NVIDIA attestation SDK 2026-05, "device identity chain"; TCG DICE Attestat
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import itertools
 from datetime import datetime
@@ -21,6 +20,7 @@ from kluis.formats.nvidia import dice, identity
 from kluis.formats.nvidia.dice import Dice
 from kluis.formats.nvidia.identity import Identity
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
+from kluis.frozen import frozen
 
 WHAT: Final = "NVIDIA certificate chain"
 FEWEST: Final = 3
@@ -42,7 +42,7 @@ class Device(enum.StrEnum):
 _DEVICES: Final = {"GH": Device.GPU, "GB": Device.GPU, "LS": Device.SWITCH}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Chain:
     """A chain whose links are verified, but not its time.
 

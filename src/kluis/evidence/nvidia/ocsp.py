@@ -5,7 +5,6 @@ Spec: RFC 6960, "Signed Response Acceptance Requirements", "Authorized Responder
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from kluis.formats import x509
 from kluis.formats.x509 import Certificate, Scheme
 from kluis.formats.x509.extended_usage import read_usages
 from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
+from kluis.frozen import frozen
 
 WHAT: Final = "OCSP response"
 # A response without an end of validity is trusted for this long.
@@ -33,7 +33,7 @@ _MOST_ANSWERS: Final = 8
 _MOST_CERTIFICATES: Final = 4
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Answer:
     """A signed response's statement about one certificate.
 

@@ -10,7 +10,6 @@ once, here, and each has a forged case in the tests.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -33,7 +32,7 @@ from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.nvidia.opaque import Feature, Field, Opaque
 from kluis.formats.nvidia.report import Frame, Report
 from kluis.formats.x509 import Scheme
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import Digest
 
 KIND: Final = "NVIDIA report"
@@ -48,8 +47,7 @@ _MEMORY: Final = "nvidia device"
 _REPORT: Final = re.compile(rb'"report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_')
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NvidiaClaims(VendorClaims):
     """The vendor-specific claims of an NVIDIA report and its chain.
 
@@ -157,7 +155,7 @@ def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
     return parts["report"], chain
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Revocation:
     """The combined result of NVIDIA's responses.
 
@@ -207,7 +205,7 @@ def _versions(opaque: Opaque, device: Device) -> tuple[str | None, str]:
     return driver, vbios
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Fields:
     """A device's claims that do not change from report to report.
 

@@ -6,13 +6,13 @@ this folder are the vendors' own certificates.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.evidence.levels import ProtectionLevel
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Root:
     """A shipped root.
 

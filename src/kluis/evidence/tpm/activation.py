@@ -25,6 +25,7 @@ from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.credential import Credential
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.tpm.public import Attribute, Public
+from kluis.frozen import frozen
 
 FRESH_SIZE: Final = 96
 _STRONG: Final = (HashId.SHA256, HashId.SHA384, HashId.SHA512)
@@ -37,7 +38,7 @@ _REQUIRED: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Activated:
     """An AK proven to be in the TPM of a certified EK. Only :meth:`Challenge.accept` makes one.
 
@@ -62,7 +63,7 @@ class Activated:
         return dataclasses.replace(self.ek, spki=self.area.spki, anchor=anchor)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Challenge:
     """A credential for the TPM, and the data to check its answer.
 

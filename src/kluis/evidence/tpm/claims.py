@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -14,7 +13,7 @@ from kluis.evidence.tpm.key import TrustedKey
 from kluis.evidence.tpm.quote import Checked
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.public import Public
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import SIZES, Algorithm, Digest, sha256
 
 KIND = "TPM quote"
@@ -25,8 +24,7 @@ _ALGORITHMS: dict[HashId, Algorithm] = {
 }
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TpmClaims(VendorClaims):
     """The vendor-specific claims of a TPM quote.
 

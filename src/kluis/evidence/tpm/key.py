@@ -6,7 +6,6 @@ Certificates"; TCG "TPM 2.0 Library Part 2: Structures", "TPMA_OBJECT".
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from kluis.formats.tpm.public import Attribute, Public
 from kluis.formats.x509 import Certificate, Crl, Scheme
 from kluis.formats.x509.certificate import KeyUsage
 from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
+from kluis.frozen import frozen
 
 # RFC 5280, "Validity": the value for no well-defined end.
 ENDLESS: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -71,7 +71,7 @@ _ENDORSES: Final = _Purpose(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TrustedKey:
     """An attestation key, or an endorsement key, that is trusted.
 

@@ -5,7 +5,6 @@ Spec: TCG "TPM 2.0 Library Part 3: Commands", "TPM2_Quote".
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from kluis.formats.tpm.attest import Clock, Quote, Selection
 from kluis.formats.tpm.pcrs import Values
 from kluis.formats.tpm.signature import EcdsaSignature, Signature
 from kluis.formats.x509 import Scheme
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM quote"
 _RSA: Final = {
@@ -40,7 +40,7 @@ _EC: Final = {
 _HASHED: Final = {HashId.SHA256: hashlib.sha256, HashId.SHA384: hashlib.sha384, HashId.SHA512: hashlib.sha512}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Checked:
     """A quote whose signature and PCR values are verified.
 

@@ -13,6 +13,7 @@ from typing import Final
 from kluis.errors import AuthenticityError
 from kluis.evidence.model import Claims, Tee, Wrapper
 from kluis.evidence.verified import Verified, mint
+from kluis.frozen import frozen
 
 PUBLIC_KEY: Final = "public key"
 CUSTOM_CLAIMS: Final = "custom claims"
@@ -28,7 +29,7 @@ FIELD_SIZE: Final = 64
 _CODES: Final = {PUBLIC_KEY: "key_binding", RUNTIME_DATA: "runtime_data"}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Bound:
     """The values that the evidence must contain for the wrapper to be true.
 
@@ -117,7 +118,7 @@ class Bound:
         return any(hmac.compare_digest(want, got) for want, got in pairs)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Unwrapped:
     """Evidence without its wrapper.
 

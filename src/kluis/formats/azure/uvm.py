@@ -10,7 +10,6 @@ and 259; microsoft/did-x509, "did:x509 Method Specification"; CCF, "UVM endorsem
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Final
 
@@ -20,6 +19,7 @@ from kluis.formats.encoding.entries import Entries
 from kluis.formats.encoding.members import Members
 from kluis.formats.ietf.cose import ALGORITHM, Sign1
 from kluis.formats.x509 import Scheme
+from kluis.frozen import frozen
 
 WHAT: Final = "UVM endorsement"
 MAX_SIZE: Final = 64 * 1024
@@ -39,7 +39,7 @@ _MEASUREMENT: Final = "x-ms-sevsnpvm-launchmeasurement"
 _DID: Final = re.compile(r"did:x509:0:sha256:([A-Za-z0-9_-]{43})::eku:([0-9.]{3,128})", re.ASCII)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Endorsement:
     """A parsed endorsement.
 
@@ -64,7 +64,7 @@ class Endorsement:
     signature: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Did:
     """A did:x509 that requires one extended key usage.
 

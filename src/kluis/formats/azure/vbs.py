@@ -11,12 +11,12 @@ them too, and no public document states whether a block's size includes its own 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.layout import U32, Struct, at, layout
 from kluis.formats.encoding.reader import Reader
+from kluis.frozen import frozen
 
 WHAT: Final = "VBS report"
 HEADER_SIZE: Final = 24
@@ -64,7 +64,7 @@ class Report(Struct):
         return bool(self.flags & DEBUG)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Package:
     """A report with its signature.
 

@@ -6,12 +6,12 @@ specification" 2.0, "CCA platform extension", whose devices name no type.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final, Self
 
 from kluis.formats.encoding.cbor import Value
 from kluis.formats.encoding.entries import Entries
+from kluis.frozen import frozen
 
 DIGESTS: Final = (32, 48, 64)
 MAX_TEXT: Final = 512
@@ -37,7 +37,7 @@ class Encryption(enum.Enum):
     NONE = 2
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Device:
     """A device attached to the platform.
 
@@ -82,7 +82,7 @@ class Device:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RootKey:
     """A key that verifies the platform's first firmware.
 

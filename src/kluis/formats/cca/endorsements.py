@@ -6,7 +6,6 @@ implementation id and instance id, and obtains it from the platform's vendor.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.formats.encoding import jcs
@@ -14,12 +13,13 @@ from kluis.formats.encoding.jcs import Json
 from kluis.formats.encoding.members import Members
 from kluis.formats.ietf import jose
 from kluis.formats.x509 import PublicKey, parse_public_key, write_pem
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 64 * 1024
 _WHAT: Final = "CCA endorsements"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Endorsements:
     """The attestation key of a platform, with the ids of that platform.
 

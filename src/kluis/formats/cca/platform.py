@@ -8,7 +8,6 @@ in Arm's "Realm Management Monitor specification" 2.0, "CCA platform claims".
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final, Self
 
@@ -17,6 +16,7 @@ from kluis.formats.cca.devices import DIGESTS, Device, RootKey
 from kluis.formats.encoding import cbor
 from kluis.formats.encoding.entries import Entries
 from kluis.formats.ietf import eat
+from kluis.frozen import frozen
 
 LATEST: Final = "tag:arm.com,2024:cca_platform#2.0.0"
 PROFILES: Final = ("http://arm.com/CCA-SSD/1.0.0", "tag:arm.com,2023:cca_platform#1.0.0", LATEST)
@@ -79,7 +79,7 @@ class Lifecycle(enum.Enum):
     SECURED = 0x30
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Component:
     """One component of the platform's firmware.
 
@@ -102,7 +102,7 @@ class Component:
     countersigners: tuple[bytes, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Platform:
     """The platform's claims.
 

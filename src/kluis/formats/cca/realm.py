@@ -8,7 +8,6 @@ differently, and the draft has no realm instance id.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
@@ -17,7 +16,7 @@ from kluis.formats.encoding import cbor
 from kluis.formats.encoding.entries import Entries
 from kluis.formats.ietf import cose, eat
 from kluis.formats.x509 import KeyKind, PublicKey
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 PROFILE: Final = "tag:arm.com,2023:realm#1.0.0"
 LATEST: Final = "tag:arm.com,2024:realm#2.0.0"
@@ -55,8 +54,7 @@ _MAX_KEY: Final = 256
 _WHAT: Final = "CCA realm token"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Realm:
     """The realm's claims.
 

@@ -10,7 +10,6 @@ each of the two parts states its own generation.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
@@ -18,7 +17,7 @@ from kluis.formats.encoding import cbor
 from kluis.formats.encoding.cbor import Tagged
 from kluis.formats.encoding.entries import Entries
 from kluis.formats.ietf.cose import CURVES, Sign1
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 32 * 1024
 TAG: Final = 399
@@ -32,8 +31,7 @@ _PARTS: Final = range(1, MAX_SIZE)
 _WHAT: Final = "CCA token"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Token:
     """A token's two parts, each a COSE_Sign1.
 

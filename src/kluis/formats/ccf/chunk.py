@@ -9,7 +9,6 @@ Spec: CCF, "Ledger", "File Layout"; CCF, ``src/host/ledger.h``.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Self
@@ -17,7 +16,7 @@ from typing import Final, Self
 from kluis.errors import FormatError, UsageError
 from kluis.formats.ccf.entry import HEADER, read_header
 from kluis.formats.encoding.reader import Reader
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_CHUNK: Final = (1 << 32) - 1
 START: Final = 8
@@ -27,7 +26,7 @@ _NAME: Final = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class ChunkName:
     """What a chunk's name states.
 
@@ -69,8 +68,7 @@ class ChunkName:
         return f"ledger_{self.first}{last}{'.' if self.suffix else ''}{self.suffix}"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Chunk:
     """A chunk, its entries not read further than their sizes.
 

@@ -19,7 +19,7 @@ from kluis.formats.encoding import cbor
 from kluis.formats.encoding.cbor import Value
 from kluis.formats.encoding.entries import Entries
 from kluis.formats.ietf.cose import Sign1
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 64 * 1024
 MAX_PROOFS: Final = 64
@@ -40,8 +40,7 @@ class Proof(NamedTuple):
     path: tuple[Step, ...]
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class CoseReceipt:
     """A receipt.
 

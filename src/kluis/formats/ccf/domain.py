@@ -11,14 +11,13 @@ Spec: CCF, "Ledger", "Transaction Format"; CCF, ``src/kv/generic_serialise_wrapp
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from typing import Final, Self, TypeAlias
 
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.reader import Reader
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 NO_CLAIMS: Final = bytes(32)
 MAX_NAME: Final = 1024
@@ -48,8 +47,7 @@ class Kind(enum.IntEnum):
 _KINDS: Final = {int(kind): kind for kind in Kind}
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PublicDomain:
     """What anyone can read of an entry.
 

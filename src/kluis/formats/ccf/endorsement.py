@@ -10,7 +10,6 @@ Spec: CCF, ``src/node/rpc/cose_endorsement.h``; ``cddl/ccf-cose-endorsement-serv
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
@@ -20,7 +19,7 @@ from kluis.formats.encoding import b64, cbor, jcs
 from kluis.formats.encoding.entries import Entries
 from kluis.formats.encoding.members import Members
 from kluis.formats.ietf.cose import Sign1
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 START: Final = "epoch.start.txid"
 END: Final = "epoch.end.txid"
@@ -28,8 +27,7 @@ ROOT: Final = "epoch.end.merkle.root"
 MAX_SIZE: Final = 8 * 1024
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Endorsement:
     """One link of the chain. Nothing here is verified.
 

@@ -13,12 +13,11 @@ Spec: CCF, "Ledger", "Transaction Format"; CCF, ``src/kv/serialised_entry_format
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.reader import Reader
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 VERSION: Final = 1
@@ -33,8 +32,7 @@ SNAPSHOT_VIEW: Final = 1 << 31
 _PLAIN: Final = bytes((VERSION, 0))
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Entry:
     """One entry, its domains not taken apart.
 

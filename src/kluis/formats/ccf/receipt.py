@@ -12,14 +12,13 @@ Spec: CCF, "Write Receipts"; Azure Confidential Ledger, "Get Transaction Receipt
 from __future__ import annotations
 
 import binascii
-import dataclasses
 from typing import Final, NamedTuple, Self
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.jcs import Json, Writable
 from kluis.formats.encoding.members import Members
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 1 << 20
 MAX_PROOF: Final = 64
@@ -62,8 +61,7 @@ class Components(NamedTuple):
     claims_digest: bytes | None
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Receipt:
     """A receipt.
 

@@ -5,7 +5,6 @@ Spec: CCF, "Built-in Maps"; ``include/ccf/service/tables/service.h``, ``nodes.h`
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final, Self, TypeVar
 
@@ -13,7 +12,7 @@ from kluis.errors import FormatError
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 1 << 20
 T = TypeVar("T", bound=enum.Enum)
@@ -36,8 +35,7 @@ class NodeStatus(enum.Enum):
     RETIRED = "Retired"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServiceInfo:
     """A value of ``public:ccf.gov.service.info``.
 
@@ -74,8 +72,7 @@ class ServiceInfo:
         )
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodeInfo:
     """A value of ``public:ccf.gov.nodes.info``.
 

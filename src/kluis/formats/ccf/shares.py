@@ -8,7 +8,6 @@ Spec: CCF, "Members Recovery", ``src/node/share_manager.h``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Self
@@ -16,7 +15,7 @@ from typing import Final, Self
 from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 PRIME: Final = (1 << 31) - 1
 LIMBS: Final = 10
@@ -26,8 +25,7 @@ MAX_MEMBERS: Final = 1024
 MAX_SHARE: Final = 1024
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Share:
     """One share of a wrapping key, or, with x = 0, the key itself.
 
@@ -61,8 +59,7 @@ class Share:
         return f"Share(x={self.x})"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RecoveryShares:
     """The latest ledger secret, wrapped, and a share of the wrapping key for each member.
 
@@ -106,8 +103,7 @@ class RecoveryShares:
         )
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PastSecret:
     """The secret before the latest, under the latest.
 

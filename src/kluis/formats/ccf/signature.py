@@ -9,7 +9,6 @@ Spec: CCF, ``src/node/signatures.h``; draft-ietf-scitt-receipts-ccf-profile, "Si
 from __future__ import annotations
 
 import base64
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Final, Self
@@ -24,7 +23,7 @@ from kluis.formats.encoding.jcs import Json
 from kluis.formats.encoding.members import Members
 from kluis.formats.ietf import cose
 from kluis.formats.ietf.cose import Sign1
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 TREE_ALGORITHM: Final = 395
 CCF_LEDGER_SHA256: Final = 2
@@ -43,8 +42,7 @@ _KNOWN: Final = frozenset({"node", "view", "seqno", "root", "sig", "cert"})
 _NAMES: Final = {1: "alg", 4: "kid", CLAIMS: "claims", TREE_ALGORITHM: "vds"}
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodeSignature:
     """A node's signature over a root, from ``public:ccf.internal.signatures``. Nothing here is verified.
 
@@ -100,8 +98,7 @@ class NodeSignature:
         )
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class ServiceSignature:
     """The service's signature over a root, from ``public:ccf.internal.cose_signatures``; not verified.
 

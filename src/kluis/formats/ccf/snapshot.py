@@ -13,7 +13,6 @@ Spec: CCF, "Snapshots"; ``src/kv/kv_serialiser.h``, ``src/ds/champ_map.h``.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Self
@@ -24,7 +23,7 @@ from kluis.formats.ccf.domain import Kind, read_name, read_seqno
 from kluis.formats.ccf.entry import HEADER, SNAPSHOT_VIEW, Entry, read_header
 from kluis.formats.ccf.receipt import Receipt
 from kluis.formats.encoding.reader import Reader
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 MAX_VIEWS: Final = 1 << 20
@@ -61,7 +60,7 @@ class Table(NamedTuple):
         return None if value is None or value.version < 0 else value.value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class SnapshotName:
     """What a snapshot's name states.
 
@@ -91,8 +90,7 @@ class SnapshotName:
         return f"snapshot_{self.seqno}_{self.evidence}{'.committed' if self.committed else ''}"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Snapshot:
     """A snapshot. Nothing here is verified.
 

@@ -9,18 +9,16 @@ Spec: merklecpp, ``TreeT::serialise``.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
 from kluis.formats.encoding.reader import Reader
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_LEAVES: Final = 1 << 24
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class TreeTable:
     """A tree whose first leaves are known by their subtrees' roots only.
 

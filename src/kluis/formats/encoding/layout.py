@@ -7,19 +7,18 @@ into one ``struct.Struct`` when its class is created.
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, cast, dataclass_transform, overload
 
 from kluis.errors import FormatError, UsageError
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 Order = Literal["little", "big"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Integer:
     """An unsigned integer of 1, 2, 4 or 8 bytes, in the byte order of its table."""
 
@@ -86,14 +85,14 @@ class Struct:
 S = TypeVar("S", bound=Struct)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Field:
     offset: int
     size: int
     kind: Integer | int | type[Struct]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Table:
     compiled: struct.Struct
     items: tuple[tuple[str, _Field], ...]
@@ -140,7 +139,7 @@ def layout(name: str, size: int, *, byte_order: Order = "little") -> Callable[[t
         fields.update(own)
         for key in own:
             delattr(cls, key)
-        made = made_quickly(dataclasses.dataclass(frozen=True, slots=True)(cls))
+        made = frozen(cls)
         made.NAME, made.SIZE, made._table = name, size, _compile(name, size, fields, byte_order)
         return made
 

@@ -6,18 +6,18 @@ Spec: TCG "PC Client Platform Firmware Profile", "UEFI_VARIABLE_DATA",
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import guid
 from kluis.formats.encoding.reader import Reader
+from kluis.frozen import frozen
 
 STARTUP_LOCALITY: Final = b"StartupLocality\0"
 GLOBAL_VARIABLES: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Variable:
     """A UEFI variable, as measured.
 
@@ -38,7 +38,7 @@ class Variable:
         return guid.encode(self.vendor) + sizes + name + self.value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Tagged:
     """A tagged event.
 

@@ -9,11 +9,11 @@ Spec: Linux, ``security/integrity/ima/ima_fs.c``, ``ima_template.c``, ``ima_temp
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding.reader import Reader
+from kluis.frozen import frozen
 
 WHAT: Final = "IMA log"
 MAX_SIZE: Final = 2 << 20
@@ -29,7 +29,7 @@ BUFFER: Final = "ima-buf"
 _SIGNED: Final = ("ima-ng", "ima-ngv2", "ima-sig", "ima-sigv2", "ima-modsig", BUFFER)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """One record.
 

@@ -18,6 +18,7 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.tpm.algorithm import SIZES, HashId
+from kluis.frozen import frozen
 
 WHAT: Final = "event log"
 MAX_SIZE: Final = 4 << 20
@@ -33,7 +34,7 @@ _AGILE_HEAD: Final = 12
 _ONES: Final = b"\xff" * 8
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """One record.
 
@@ -64,7 +65,7 @@ class Event:
         return None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class EventLog:
     """A parsed log.
 

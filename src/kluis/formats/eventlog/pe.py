@@ -6,11 +6,11 @@ Spec: Microsoft, "PE Format"; Microsoft, "Windows Authenticode Portable Executab
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from typing import Final
 
 from kluis.errors import FormatError
+from kluis.frozen import frozen
 from kluis.hashes import Algorithm
 
 MAX_SECTIONS: Final = 96
@@ -24,7 +24,7 @@ _CERTIFICATES: Final = 112 + 4 * 8
 _SECTION: Final = 40
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Section:
     """A section: its name, and where it is in the file; ``size`` is without padding."""
 
@@ -34,7 +34,7 @@ class Section:
     size: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Program:
     """A program for UEFI.
 

@@ -9,7 +9,6 @@ names, except DRTM_SMM: Microsoft's policies use this name, and the header has D
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Iterator
 from typing import Final
@@ -17,6 +16,7 @@ from typing import Final
 from kluis.errors import FormatError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.x509 import PublicKey
+from kluis.frozen import frozen
 
 MAX_EVENTS: Final = 4096
 MAX_DEPTH: Final = 4
@@ -117,7 +117,7 @@ class Sipa(enum.IntEnum):
     DRTM_AMD_SMM_SIGNER_KEY = 0x000C0004
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """One event.
 

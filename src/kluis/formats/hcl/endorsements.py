@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.formats.encoding import jcs
@@ -10,12 +9,13 @@ from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.endorsements import TpmEndorsements
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 8 << 20
 _WHAT: Final = "Azure endorsements"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AzureEndorsements:
     """Endorsements of the hardware and of the vTPM's key; None for each that is not available.
 

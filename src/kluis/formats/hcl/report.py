@@ -9,13 +9,13 @@ Spec: Azure "Guest attestation of confidential VMs", "Attestation report"; OpenH
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.layout import U32, Struct, at, layout
 from kluis.formats.encoding.reader import Reader
+from kluis.frozen import frozen
 
 WHAT: Final = "HCL report"
 MAGIC: Final = b"HCLA"
@@ -61,7 +61,7 @@ class Request(Struct):
     runtime_size: int = at(16, U32)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HclReport:
     """A parsed report.
 

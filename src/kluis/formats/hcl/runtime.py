@@ -6,7 +6,6 @@ RFC 7517 for the keys.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -16,6 +15,7 @@ from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.hcl.report import MAX_RUNTIME
 from kluis.formats.x509 import PublicKey
+from kluis.frozen import frozen
 
 WHAT: Final = "HCL runtime data"
 AK: Final = "HCLAkPub"
@@ -27,7 +27,7 @@ MIN_BITS: Final = 2048
 Setting: TypeAlias = bool | int | str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RuntimeData:
     """The paravisor's statement about its VM.
 

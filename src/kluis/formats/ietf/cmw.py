@@ -13,12 +13,12 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError, UsageError
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 16 << 20
 MAX_PARTS: Final = 32
@@ -57,7 +57,7 @@ class Indicator(enum.IntFlag):
     APPRAISAL_POLICY = 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """One part: bytes and their declared type.
 
@@ -102,7 +102,7 @@ class Part:
         return f'[{shown},"{b64.encode_url(self.value)}"{end}'.encode()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Nested(Part):
     """A collection within a collection; its value is its compact JSON."""
 
@@ -111,7 +111,7 @@ class Nested(Part):
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Collection:
     """Parts by label, in their order.
 

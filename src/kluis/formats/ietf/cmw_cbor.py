@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -18,6 +17,7 @@ from kluis.formats.encoding.cbor import Key, Tagged, Value
 from kluis.formats.encoding.entries import kind_of
 from kluis.formats.ietf import cmw
 from kluis.formats.ietf.cmw import MAX_PARTS, MAX_SIZE, Indicator, Part
+from kluis.frozen import frozen
 
 # One tag for each content format that has one; every 256th number of the range is unassigned.
 FIRST_TAG: Final = 0x6374_0101
@@ -40,7 +40,7 @@ class Tag(enum.IntEnum):
     SIGNED = 1668547092
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """A single part.
 
@@ -57,7 +57,7 @@ class Record:
         return cbor.dumps(self.message)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Collection:
     """Parts by label, in their order.
 

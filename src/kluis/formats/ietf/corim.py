@@ -16,7 +16,6 @@ Spec: draft-ietf-rats-corim, "CoRIM Map", "Meta Map", "CoMID", "Linked Tag", "Re
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -25,6 +24,7 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import cbor
 from kluis.formats.encoding.cbor import Tagged, Value
 from kluis.formats.ietf.cose import Sign1
+from kluis.frozen import frozen
 from kluis.hashes import SIZES, Algorithm
 
 WHAT: Final = "CoRIM"
@@ -50,7 +50,7 @@ _ALGORITHMS: Final[dict[int | str, Algorithm]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Measurement:
     """The accepted values of one measured object.
 
@@ -75,7 +75,7 @@ class Measurement:
     registers: dict[int | str, frozenset[bytes]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Corim:
     """A manifest.
 

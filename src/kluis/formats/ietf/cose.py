@@ -27,7 +27,7 @@ from kluis.formats.encoding import cbor
 from kluis.formats.encoding.cbor import Key, Tagged, Value, Writable
 from kluis.formats.encoding.entries import Entries, kind_of
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 TAG: Final = 18
 ALGORITHM: Final = 1
@@ -55,8 +55,7 @@ _EC2: Final = 2
 _KEY_CURVES: Final = {1: KeyKind.P256, 2: KeyKind.P384}
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Sign1:
     """A COSE_Sign1 message. Nothing here is verified.
 

@@ -19,7 +19,6 @@ no context, 32 bytes. The role prevents one end's evidence from being returned t
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final, Self
 
@@ -27,6 +26,7 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.kluis.bundle import EvidenceBundle
+from kluis.frozen import frozen
 
 PATH: Final = "/.well-known/kluis/evidence"
 LABEL: Final = b"EXPORTER-Channel-Binding"
@@ -43,7 +43,7 @@ class Role(enum.StrEnum):
     SERVER = "server"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Binding:
     """The payload of runtime data of purpose ``channel``.
 
@@ -83,7 +83,7 @@ class Binding:
         return cls(Role(role), exporter)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Question:
     """A request for evidence.
 

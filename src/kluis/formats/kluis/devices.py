@@ -11,13 +11,13 @@ although anyone can request one over the same nonce.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 16 * 1024
 MAX_DEVICES: Final = 64
@@ -26,7 +26,7 @@ NO_IMAGE: Final = bytes(32)
 _WHAT: Final = "devices"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class NamedReport:
     """One report of a device.
 
@@ -39,7 +39,7 @@ class NamedReport:
     device_nonce: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Devices:
     """The document: 1 to 64 reports, each of another device."""
 

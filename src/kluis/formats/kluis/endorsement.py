@@ -8,7 +8,6 @@ The document is the member ``endorsement`` of the platform's collateral, as text
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Self
@@ -16,6 +15,7 @@ from typing import Final, Self
 from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 
 # With the collateral around it, it fits into one frame from a platform to its enclaves.
 MAX_SIZE: Final = 96 * 1024
@@ -28,7 +28,7 @@ _MEMBERS: Final = ("kind", "parts", "runtime_data", "version")
 _WHAT: Final = "endorsement"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Endorsement:
     """The document's fields.
 

@@ -16,13 +16,13 @@ Spec: RFC 9999, "Collection CMW", in JSON.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Final, Protocol, Self
 
 from kluis.errors import AuthenticityError, FormatError, UnsupportedError, foreign
 from kluis.formats.ietf import cmw
 from kluis.formats.ietf.cmw import Collection, Indicator, Part
+from kluis.frozen import frozen
 
 TYPE: Final = "urn:kluis:evidence:1"
 WHAT: Final = "evidence file"
@@ -53,7 +53,7 @@ class Bundle(Protocol):
         """Canonical JSON, whose hash is its CONFIGID."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EvidenceFile:
     """One file of evidence.
 

@@ -17,6 +17,7 @@ from typing import Final, Self
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 from kluis.hashes import sha512
 
 MAX_SIZE: Final = 64 * 1024
@@ -28,7 +29,7 @@ _SCRATCH: Final = "scratch_bytes"
 _WHAT: Final = "launch configuration"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LaunchConfiguration:
     """The document's fields.
 

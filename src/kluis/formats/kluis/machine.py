@@ -10,13 +10,13 @@ that runs one image, and ``release`` only if the guest states one.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 MAX_SIZE: Final = 64 * 1024
@@ -29,7 +29,7 @@ _OPTIONAL: Final = ("only", "release")
 _WHAT: Final = "machine configuration"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MachineConfiguration:
     """The document's fields.
 

@@ -10,7 +10,6 @@ Spec: Azure Key Vault REST API, "Release"; RFC 7515; PKCS #11 v3.0, "CKM_RSA_AES
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Final, Self
@@ -18,6 +17,7 @@ from typing import Final, Self
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 256 * 1024
 MAX_CHAIN: Final = 8
@@ -32,7 +32,7 @@ _IDENTIFIER: Final = re.compile(r"(https://[!-.0-~]{1,255})/keys/([0-9A-Za-z-]{1
 _PUBLIC: Final = ("n", "e", "crv", "x", "y")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReleasedKey:
     """One release.
 

@@ -11,7 +11,6 @@ Canonical JSON (RFC 8785); keys are public JWKs (RFC 7517) whose members are tex
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from typing import Final, Self, TypeAlias, cast
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 MAX_SIZE: Final = 256 * 1024
@@ -48,7 +48,7 @@ class Purpose(enum.StrEnum):
     DEVICES = "devices"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RuntimeData:
     """The document's fields.
 

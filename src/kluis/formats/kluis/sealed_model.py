@@ -17,7 +17,6 @@ the key. Spec: NIST SP 800-38D; RFC 5869; RFC 2104.
 
 from __future__ import annotations
 
-import dataclasses
 import hmac
 import re
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.kluis._primitives import AESGCM
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 MAGIC: Final = b"KLUISMDL\x01"
@@ -48,7 +48,7 @@ _NAME: Final = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class SealedFile:
     """A file of a sealed model.
 
@@ -71,7 +71,7 @@ class SealedFile:
         return self.size + TAG_BYTES * self.chunks()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Header:
     """What a sealed model states about itself, in plaintext.
 

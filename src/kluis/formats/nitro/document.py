@@ -11,7 +11,6 @@ of indefinite length.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from typing import Final, Self, cast
@@ -20,7 +19,7 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import cbor
 from kluis.formats.encoding.entries import Entries
 from kluis.formats.ietf.cose import Sign1
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 32 * 1024
 MAX_CERTIFICATE: Final = 1024
@@ -55,8 +54,7 @@ _REQUIRED: Final = {
 }
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Document:
     """A document's fields.
 

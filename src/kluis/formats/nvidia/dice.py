@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import der
+from kluis.frozen import frozen
 
 COMPOSITE_DEVICE: Final = "2.23.133.5.4.1"
 TCB_INFO: Final = "2.23.133.5.4.1.1"
@@ -35,7 +35,7 @@ class Flag(enum.IntFlag):
     FIXED_WIDTH = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dice:
     """Measurements taken before the key was made.
 

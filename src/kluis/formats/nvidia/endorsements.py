@@ -5,19 +5,19 @@ Spec: RFC 6960, "OCSP Response"; the service is https://ocsp.ndis.nvidia.com.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 
 MAX_RESPONSES: Final = 8
 MAX_SIZE: Final = 64 << 10
 _WHAT: Final = "NVIDIA endorsements"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NvidiaEndorsements:
     """OCSP responses about the certificates of one chain.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import der
+from kluis.frozen import frozen
 
 ALTERNATIVE_NAME: Final = "2.5.29.17"
 _DEVICE: Final = der.oid("1.3.6.1.4.1.412.274.1")
@@ -20,7 +20,7 @@ _UTF8: Final = 0x0C
 _NAME: Final = re.compile(rb"NVIDIA:([A-Z0-9_]{2,16}):([0-9A-F]{16})")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Identity:
     """A device.
 

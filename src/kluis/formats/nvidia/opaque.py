@@ -10,13 +10,14 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.layout import U8, U16, Struct, at, layout
 from kluis.formats.encoding.reader import Reader
+from kluis.frozen import frozen
 
 MAX_FIELDS: Final = 64
 FWID_SIZE: Final = 48
@@ -83,7 +84,7 @@ class Header(Struct):
     minor: int = at(9, U8)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opaque:
     """Fields by type, in their order.
 

@@ -10,14 +10,13 @@ attestation SDK 2026-05, "SPDM measurement response". Integers are little-endian
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.nvidia.opaque import Opaque
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 WHAT: Final = "NVIDIA report"
 MAX_SIZE: Final = 32 << 10
@@ -34,8 +33,7 @@ _BLOCK: Final = 55
 _SAME: Final = ((1, 1), (2, 51), (3, 0), (5, DIGEST_SIZE), (6, 0))
 
 
-@made_quickly
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Frame:
     """A report cut into its parts by their lengths; the contents are not parsed.
 
@@ -109,7 +107,7 @@ class Frame:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Report:
     """One request and the answer to it.
 

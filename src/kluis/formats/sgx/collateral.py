@@ -7,13 +7,13 @@ JSON shape that bundles their answers is that of the ``dcap-qvl`` packages.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import re
 from typing import Final, Self
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members, octets_of
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 4 << 20
 _PEM_MEMBERS: Final = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
@@ -26,7 +26,7 @@ _CRL: Final = re.compile(rb"\s*-----BEGIN X509 CRL-----\r?\n([A-Za-z0-9+/=\r\n]+
 _SIGNATURE_END: Final = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}\s*\Z')
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Collateral:
     """TCB info, QE identity, both CRLs, and the chains of their signers.
 

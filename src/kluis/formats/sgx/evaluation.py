@@ -5,7 +5,6 @@ Spec: Intel PCS API v4, "Retrieve TCB Evaluation Data Numbers" (version 1).
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Final
 
@@ -13,12 +12,13 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.tcb_info import SGX, TDX
+from kluis.frozen import frozen
 
 MAX_NUMBERS: Final = 64
 _WHAT: Final = "TCB evaluation data numbers"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Evaluation:
     """One TCB recovery.
 
@@ -33,7 +33,7 @@ class Evaluation:
     date: datetime
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Evaluations:
     """The recoveries of one TEE.
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import der
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 OID: Final = "1.2.840.113741.1.13.1"
 COMPONENTS: Final = 16
@@ -20,7 +20,7 @@ _TCB_ORDER: Final = tuple(range(1, 19))
 _WHAT: Final = "SGX extension"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Configuration:
     """The configuration of a multi-package platform; only Platform CA certificates have it."""
 
@@ -29,8 +29,7 @@ class Configuration:
     smt_enabled: bool
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SgxExtension:
     """The platform's identity and TCB, as the certificate authority states them.
 

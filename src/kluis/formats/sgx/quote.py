@@ -7,7 +7,6 @@ keys are pairs of 32-byte big-endian numbers.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
@@ -17,7 +16,7 @@ from kluis.formats.sgx import certification
 from kluis.formats.sgx.certification import CertificationType
 from kluis.formats.sgx.report import BODY_SIZE, ReportBody
 from kluis.formats.tdx.report import TdReport, TdReport15, TdReport15Ex
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 HEADER_SIZE: Final = 48
 DESCRIPTOR_SIZE: Final = 6
@@ -60,8 +59,7 @@ class Header(Struct):
     user_data: bytes = at(28, 20)
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Quote:
     """A parsed quote.
 

@@ -6,7 +6,6 @@ Identity" (version 2). The documents are read from the exact bytes that were sig
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -25,14 +24,13 @@ from kluis.formats.sgx.tcb_documents import (
     hex_of,
 )
 from kluis.formats.sgx.tcb_levels import Level, OwnTcb, PlatformLevel
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 SGX: Final = "SGX"
 TDX: Final = "TDX"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Module:
     """The requirements for a TDX module.
 
@@ -51,8 +49,7 @@ class Module:
     levels: tuple[Level[OwnTcb], ...]
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TcbInfo:
     """The levels of one kind of platform.
 
@@ -81,8 +78,7 @@ class TcbInfo:
     modules: tuple[Module, ...]
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Identity:
     """The requirements for a quoting enclave.
 

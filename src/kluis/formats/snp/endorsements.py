@@ -5,7 +5,6 @@ Spec: AMD 57230, "KDS interface"; Azure's THIM service, ``/metadata/THIM/amd/cer
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Final, Self
 
@@ -15,6 +14,7 @@ from kluis.formats.encoding.jcs import Json
 from kluis.formats.encoding.members import Members
 from kluis.formats.snp import table as certificate_table
 from kluis.formats.snp.table import CertificateTable
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 4 << 20
 _NAMES: Final = ("vek", "ask", "ark", "crl")
@@ -22,7 +22,7 @@ _WHAT: Final = "SNP endorsements"
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n[^-]+-----END CERTIFICATE-----(?:\r?\n)*")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Endorsements:
     """Certificates, DER or PEM, and the CRL; None for each that is not available.
 

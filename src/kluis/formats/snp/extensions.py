@@ -6,13 +6,13 @@ OIDs under 1.3.6.1.4.1.3704.1.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import der
 from kluis.formats.snp.tcb import Product, TcbVersion
+from kluis.frozen import frozen
 
 ARC: Final = "1.3.6.1.4.1.3704.1"
 IA5_STRING: Final = 0x16
@@ -41,7 +41,7 @@ _CSP_ID: Final = f"{ARC}.5"
 _KNOWN: Final = frozenset((_VERSION, _PRODUCT, *_SPLS.values(), _HW_ID, _CSP_ID))
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class VekExtensions:
     """The identity and TCB that a versioned endorsement key (a VCEK or VLEK) belongs to.
 

@@ -9,7 +9,6 @@ QEMU, hw/i386/pc_sysfw_ovmf.c.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from typing import Final
@@ -18,6 +17,7 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import guid
 from kluis.formats.encoding.layout import U16, U32, Struct, at, layout
 from kluis.formats.encoding.reader import Reader
+from kluis.frozen import frozen
 
 PAGE: Final = 4096
 MAX_SIZE: Final = 64 << 20
@@ -62,7 +62,7 @@ class _Section(Struct):
     kind: int = at(8, U32)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Section:
     """One section: whole pages of guest memory, by guest physical address and size in bytes."""
 
@@ -71,7 +71,7 @@ class Section:
     kind: SectionKind
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Firmware:
     """A firmware image.
 

@@ -6,12 +6,12 @@ PLATFORM_INFO and the flags at 0x48.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from functools import lru_cache
 from typing import ClassVar, Final, Self
 
 from kluis.errors import FormatError
+from kluis.frozen import frozen
 
 _POLICY_ONE: Final = 1 << 17
 _POLICY_BITS: Final = 26
@@ -28,7 +28,7 @@ class SigningKey(enum.Enum):
     VCEK = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class GuestPolicy:
     """The guest owner's restrictions on the host, which the firmware enforces.
 
@@ -91,7 +91,7 @@ class GuestPolicy:
         return value | _encode_bits(self, self._PLACES)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PlatformInfo:
     """The platform's configuration. New firmware sets new bits: they are reported and do not cause a refusal.
 
@@ -138,7 +138,7 @@ class PlatformInfo:
         return self.unknown | _encode_bits(self, self._PLACES)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Flags:
     """A report's flags about its keys.
 

@@ -6,7 +6,6 @@ size (u32, little-endian), 24 reserved bytes, the report; Linux pads it to 4000 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError
@@ -15,7 +14,7 @@ from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import table as certificate_table
 from kluis.formats.snp.report import Report
 from kluis.formats.snp.table import CertificateTable
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 HEADER_SIZE: Final = 32
 MAX_RESPONSE: Final = 4000
@@ -28,8 +27,7 @@ _ALGORITHM_AT: Final = slice(0x34, 0x38)
 _ECDSA_P384: Final = b"\1\0\0\0"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Response:
     """A report with the data around it.
 

@@ -8,12 +8,12 @@ from the table's start), ended by an entry of zeros, then the certificates.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, NamedTuple
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import guid
 from kluis.formats.encoding.layout import U32, Struct, at, layout
+from kluis.frozen import frozen
 
 VCEK: Final = guid.encode("63da758d-e664-4564-adc5-f4b93be8accd")
 VLEK: Final = guid.encode("a8074bc2-a25a-483e-aae6-39c045a0b8a1")
@@ -40,7 +40,7 @@ class Blob(NamedTuple):
     data: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class CertificateTable:
     """A certificate table.
 

@@ -6,12 +6,12 @@ Spec: AMD 56860, SEV-SNP Firmware ABI, "TCB_VERSION"; AMD 57230, VCEK certificat
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final, Self
 
 from kluis.errors import FormatError
 from kluis.formats.snp.report import Cpuid
+from kluis.frozen import frozen
 
 SIZE: Final = 8
 _OLD: Final = {"boot_loader": 0, "tee": 1, "snp": 6, "microcode": 7}
@@ -52,7 +52,7 @@ def product_of(cpuid: Cpuid) -> Product | None:
     return None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TcbVersion:
     """Security versions of the firmware, 0..255 each; only the same components can be compared.
 

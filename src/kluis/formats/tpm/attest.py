@@ -8,13 +8,13 @@ Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMS_ATTEST", "TPMS_QUOTE_INFO"
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, NamedTuple
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.layout import U8, U32, U64, Struct, at, layout
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import HashId, hash_id
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM quote"
 MAX_SIZE: Final = 1024
@@ -42,7 +42,7 @@ class Clock(Struct):
     firmware_version: int = at(17, U64)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """A selection of PCRs in one bank.
 
@@ -66,7 +66,7 @@ class Selection:
         return cls(bank, sum(1 << index for index in set(indices)).to_bytes(3, "little"))
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Quote:
     """A parsed quote.
 

@@ -5,16 +5,16 @@ Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMS_ATTEST", "TPMS_CERTIFY_INF
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.formats.tpm.attest import GENERATED, Clock, begin, encode_sized, read_sized
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM certification"
 CERTIFY: Final = 0x8017
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Certification:
     """A parsed certification.
 

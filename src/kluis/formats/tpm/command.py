@@ -13,6 +13,7 @@ from typing import Final
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.attest import encode_sized, read_sized
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM response"
 MAX_SIZE: Final = 4096
@@ -58,7 +59,7 @@ class Command(enum.IntEnum):
     AWS_NSM_REQUEST = 0x20000001
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Authorization:
     """One authorization: a password, or a policy session that needs no HMAC.
 
@@ -81,7 +82,7 @@ class Authorization:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Response:
     """A successful response.
 

@@ -9,7 +9,6 @@ Spec: TCG "TPM 2.0 Library Part 1: Architecture", "Credential Protection"; "Part
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import hmac
 from typing import Final
@@ -25,6 +24,7 @@ from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.attest import encode_sized, read_sized
 from kluis.formats.tpm.public import Public
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM credential"
 MAGIC: Final = bytes.fromhex("badcc0de00000001")
@@ -39,7 +39,7 @@ _HASHES: Final[dict[HashId, hashes.HashAlgorithm]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Credential:
     """A secret, sealed to an EK and to a key's name.
 

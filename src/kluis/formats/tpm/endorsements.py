@@ -5,11 +5,11 @@ Spec: TCG "EK Credential Profile"; TCG "PC Client Platform Firmware Profile" for
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, Self
 
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 4 << 20
 MAX_CRLS: Final = 4
@@ -17,7 +17,7 @@ _NAMES: Final = ("certificate", "chain", "crls", "public")
 _WHAT: Final = "TPM endorsements"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TpmEndorsements:
     """Endorsements of an attestation key (AK).
 

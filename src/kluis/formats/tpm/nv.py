@@ -5,7 +5,6 @@ Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMA_NV", "TPMS_NV_PUBLIC". Big
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final
 
@@ -13,6 +12,7 @@ from kluis.errors import FormatError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import HashId, hash_id
 from kluis.formats.tpm.attest import encode_sized, read_sized
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM NV public area"
 MAX_SIZE: Final = 128
@@ -37,7 +37,7 @@ TYPE: Final = 0xF0
 """Bits of the attributes that have the index's type: 0 for ordinary bytes."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NvPublic:
     """An NV index's public area.
 

@@ -11,13 +11,13 @@ the same; no recorded claim was available to confirm it.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import SIZES, HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT
+from kluis.frozen import frozen
 
 WHAT: Final = "platform claim"
 # PADS and PAD2 as bytes.
@@ -28,7 +28,7 @@ MAX_SIZE: Final = 3 << 20
 _HEADERS: Final = {MAGIC: 28, MAGIC_2: 32}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PlatformClaim:
     """A parsed claim.
 

@@ -9,7 +9,6 @@ Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_PUBLIC", "TPMA_OBJECT", "T
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import hashlib
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from kluis.formats.tpm.algorithm import (
 )
 from kluis.formats.tpm.attest import encode_sized, read_sized
 from kluis.formats.x509 import KeyKind, PublicKey
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM public area"
 MAX_SIZE: Final = 1024
@@ -57,7 +57,7 @@ class Attribute(enum.IntFlag):
     SIGN = 1 << 18
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RsaPublic:
     """An RSA key's parameters and modulus.
 
@@ -76,7 +76,7 @@ class RsaPublic:
     modulus: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EcPublic:
     """An elliptic-curve key's parameters and point.
 
@@ -95,7 +95,7 @@ class EcPublic:
     y: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Public:
     """A key's public area.
 

@@ -10,7 +10,6 @@ Spec: TCG "TPM 2.0 Library Part 1: Architecture", "PolicyPCR"; Part 2: Structure
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final, Self
@@ -23,6 +22,7 @@ from kluis.formats.tpm.algorithm import NULL, HashId
 from kluis.formats.tpm.attest import Selection, encode_sized
 from kluis.formats.tpm.command import Command
 from kluis.formats.tpm.public import Attribute
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 64 * 1024
 MAX_OBJECTS: Final = 4
@@ -33,7 +33,7 @@ _WHAT: Final = "sealed secret"
 _MEMBERS: Final = ("pcrs", "private", "public")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class SealedObject:
     """One object.
 
@@ -48,7 +48,7 @@ class SealedObject:
     private: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class SealedSecret:
     """The file: 1 to 4 objects that contain the same secret."""
 

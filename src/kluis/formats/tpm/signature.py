@@ -8,13 +8,13 @@ Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_SIGNATURE", "TPMS_SIGNATUR
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final, TypeAlias
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import ECDSA, RSAPSS, RSASSA, HashId, hash_id
 from kluis.formats.tpm.attest import encode_sized, read_sized
+from kluis.frozen import frozen
 
 WHAT: Final = "TPM signature"
 MAX_RSA: Final = 512
@@ -22,7 +22,7 @@ MAX_COORDINATE: Final = 66
 RAW_SIZES: Final = (256, 384, 512)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class RsaSignature:
     """RSASSA (PKCS #1 v1.5) or RSAPSS.
 
@@ -41,7 +41,7 @@ class RsaSignature:
         return self.scheme.to_bytes(2, "big") + self.hash.to_bytes(2, "big") + encode_sized(self.value)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class EcdsaSignature:
     """ECDSA.
 

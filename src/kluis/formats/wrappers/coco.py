@@ -10,7 +10,6 @@ Spec: Confidential Containers guest-components 0.12, ``attester`` (``sev`` crate
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
@@ -19,6 +18,7 @@ from kluis.formats.encoding.jcs import Json
 from kluis.formats.encoding.members import Members, octets_of
 from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import table as certificate_table
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 4 << 20
 _QUOTE: Final = "CoCo quote"
@@ -78,7 +78,7 @@ _SIGNATURE: Final = {"r": (0x2A0, 72), "s": (0x2E8, 72)}
 _OPTIONAL: Final = {"cpuid_fam_id", "cpuid_mod_id", "cpuid_step", "launch_mit_vector", "current_mit_vector"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quote:
     """A quote with its event log.
 

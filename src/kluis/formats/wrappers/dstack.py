@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import der, jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 
 QUOTE_OID: Final = "1.3.6.1.4.1.62397.1.1"
 EVENT_LOG_OID: Final = "1.3.6.1.4.1.62397.1.2"
@@ -32,7 +32,7 @@ _KNOWN: Final = {"imr", "event_type", "digest", "event", "event_payload", "versi
 _QUOTE_KNOWN: Final = {"quote", "event_log", "report_data", "vm_config", "hash_algorithm", "prefix"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Event:
     """One event.
 
@@ -56,7 +56,7 @@ class Event:
         return self.kind == RUNTIME_EVENT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuoteResponse:
     """The response of dstack's guest agent.
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.reader import Reader
+from kluis.frozen import frozen
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Platform(enum.IntEnum):
     NITROTPM = 4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """An event of a TDX domain; dstack's own events may have no digest.
 
@@ -61,7 +61,7 @@ class Event:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Attestation:
     """An attestation.
 

@@ -15,7 +15,6 @@ import enum
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from kluis.formats.encoding import b64, cbor, jcs
 from kluis.formats.ietf import cmw, cmw_cbor, eat
 from kluis.formats.ietf.cmw import Indicator, Part
 from kluis.formats.ietf.cose import Sign1
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 4 << 20
 MAX_HELD: Final = 32
@@ -66,7 +66,7 @@ class Form(enum.StrEnum):
     UJCS = "UJCS"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Held:
     """The evidence at one place in a token.
 
@@ -79,7 +79,7 @@ class Held:
     nonces: tuple[tuple[bytes, ...], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Eat:
     """A token.
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import protobuf
 from kluis.formats.tpm.pcrs import PCR_COUNT
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 8 << 20
 MAX_QUOTES: Final = 8
@@ -24,7 +24,7 @@ _SEV_SNP, _TDX = 8, 9
 _ONCE: Final = {_AK_PUBLIC, _EVENT_LOG, _INSTANCE, _CANONICAL_LOG, _AK_CERTIFICATE, _SEV_SNP, _TDX}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quote:
     """One quote over one bank.
 
@@ -41,7 +41,7 @@ class Quote:
     pcrs: Mapping[int, bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Attestation:
     """A parsed attestation.
 

@@ -7,12 +7,12 @@ guest-components 0.14, ``attester``, ``nvidia``: the same in ``device_evidence_l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
+from kluis.frozen import frozen
 
 MAX_SIZE: Final = 4 << 20
 MAX_DEVICES: Final = 64
@@ -23,7 +23,7 @@ _COCO_KNOWN: Final = {"arch", "uuid", "evidence", "certificate"}
 _KNOWN: Final = {"version", "arch", "nonce", "vbios_version", "driver_version", "evidence", "certificate"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Device:
     """One device's report.
 

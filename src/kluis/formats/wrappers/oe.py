@@ -6,12 +6,12 @@ Nothing here is verified. Spec: Open Enclave SDK 0.19, ``openenclave/attestation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.x509 import write_pem
+from kluis.frozen import frozen
 
 # Extensions of certificates, old identifiers and new.
 REPORT_OIDS: Final = ("1.2.840.113556.10.1.1", "1.3.6.1.4.1.311.105.1")
@@ -39,7 +39,7 @@ _REPORT: Final = "Open Enclave report"
 _EVIDENCE: Final = "Open Enclave evidence"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """A quote, and the custom claims whose SHA-256 is in its report data.
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import AuthenticityError, UnsupportedError
 from kluis.formats.encoding import cbor
+from kluis.frozen import frozen
 
 # Gramine's identifier is Intel's whole element used as contents: a mistake that has become the format.
 GRAMINE_OIDS: Final = ("0.6.9.42.840.113741.1337.6", "1.2.840.113741.1337.6")
@@ -26,7 +26,7 @@ _HASHES: Final = {1: "sha256", 7: "sha384", 8: "sha512"}
 _WHAT: Final = "RA-TLS evidence"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RaTls:
     """Evidence from a certificate.
 

@@ -5,7 +5,6 @@ Spec: RFC 5280, "Certificate", "Standard Extensions": basic constraints, key usa
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -24,7 +23,7 @@ from kluis.formats.x509.parts import (
 )
 from kluis.formats.x509.public_key import PublicKey, read_public_key
 from kluis.formats.x509.scheme import KeyKind, Scheme
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_CERTIFICATE: Final = 16 * 1024
 _VERSION_3: Final = b"\xa0\x03\x02\x01\x02"
@@ -33,7 +32,7 @@ _UNIT: Final = bytes.fromhex("060355040b")
 _TEXT: Final = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii", 0x14: "latin-1", 0x1E: "utf-16-be"}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class KeyUsage:
     """The allowed uses of a certificate's key; bits not named here are only in ``bits``."""
 
@@ -65,8 +64,7 @@ class KeyUsage:
         return bool(self.bits & 1 << 6)
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Certificate:
     """A parsed version 3 certificate.
 

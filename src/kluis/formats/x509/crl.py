@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +12,7 @@ from kluis.formats.encoding import der
 from kluis.formats.x509.instant import read_instant
 from kluis.formats.x509.parts import read_extensions, read_inner_algorithm, read_serial, read_signature
 from kluis.formats.x509.scheme import Scheme
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_CRL: Final = 1 << 20
 CRL_NUMBER: Final = "2.5.29.20"
@@ -21,8 +20,7 @@ AUTHORITY_KEY: Final = "2.5.29.35"
 _VERSION_2: Final = b"\x02\x01\x01"
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Crl:
     """A parsed version 2 certificate revocation list.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import re
 from typing import Final, Self
 
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding import der
 from kluis.formats.x509.scheme import KEY_ALGORITHMS, KeyKind, bits_of, key_kind
-from kluis.frozen import made_quickly
+from kluis.frozen import frozen
 
 MAX_KEY: Final = 4096
 _PEM: Final = re.compile(
@@ -18,8 +17,7 @@ _PEM: Final = re.compile(
 )
 
 
-@made_quickly
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class PublicKey:
     """A public key, parsed only as far as its kind.
 

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,10 +24,11 @@ from kluis.formats.kluis.launch import LaunchConfiguration, config_id
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, ec_key, report_data
 from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.sgx.report import ReportBody
+from kluis.frozen import frozen
 from kluis.ledger import receipts
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Trust:
     """Whom a reader trusts with the evidence of nodes.
 

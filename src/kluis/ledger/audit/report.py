@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Final, NamedTuple
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf.txid import TxId
+from kluis.frozen import frozen
 
 MAX_FINDINGS: Final = 200
 
@@ -69,7 +69,7 @@ class Finding(NamedTuple):
         return f"{self.result.value:4}  {self.check.value:18}  {where}{': ' if where else ''}{self.message}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Report:
     """All that an audit found.
 

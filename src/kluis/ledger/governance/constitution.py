@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from kluis.errors import KluisError
 from kluis.formats.ccf import tables
+from kluis.frozen import frozen
 from kluis.ledger.governance.documents import read_json
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.scripts.access import Phase
@@ -39,7 +40,7 @@ def ours() -> str:
     return _HERE.joinpath("constitution.js").read_text(encoding="utf-8")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """Why a script did not answer: the reason, and where, in the script's own words."""
 
@@ -51,7 +52,7 @@ class Failure:
         return {"reason": self.reason} if self.trace is None else {"reason": self.reason, "trace": self.trace}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rules:
     """The limits of scripts, of which a node chooses.
 

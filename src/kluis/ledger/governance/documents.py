@@ -5,7 +5,6 @@ Spec: CCF, "Built-in Maps", ``include/ccf/service/tables``.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from kluis.errors import FormatError, InternalError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding import jcs
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.store import Transaction
@@ -51,7 +51,7 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Member:
     """A member of the consortium.
 

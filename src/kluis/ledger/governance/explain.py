@@ -5,10 +5,10 @@ Spec: none; CCF has no such thing.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.formats.ccf import tables
+from kluis.frozen import frozen
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.constitution import Constitution, Rules
 from kluis.ledger.governance.documents import write_json
@@ -19,7 +19,7 @@ from kluis.ledger.store import Store, Transaction
 ZEROS: Final = "0" * 64
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One row that a proposal would change.
 
@@ -36,7 +36,7 @@ class Change:
     after: bytes | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Explanation:
     """What a proposal comes to on the tables as they are.
 

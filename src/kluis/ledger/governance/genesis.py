@@ -5,13 +5,13 @@ Spec: CCF, "Built-in Maps"; ``src/node/rpc/node_frontend.h``, "create".
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from kluis.errors import UsageError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
+from kluis.frozen import frozen
 from kluis.ledger.governance import constitution, documents
 from kluis.ledger.governance.documents import write_json
 from kluis.ledger.js import HostFault
@@ -22,7 +22,7 @@ MOST_MEMBERS: Final = 1024
 MOST_THRESHOLD: Final = 254
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FirstMember:
     """A member from the beginning.
 
@@ -39,7 +39,7 @@ class FirstMember:
     recovery_role: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FirstNode:
     """The node that creates the service.
 

@@ -8,11 +8,11 @@ Spec: CCF, "Governance API"; ``src/node/gov/handlers/proposals.h``.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Final
 
 from kluis.errors import FormatError
 from kluis.formats.ccf import tables
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.ledger.governance import recent, requests
 from kluis.ledger.governance.constitution import Constitution, Failure, Rules
@@ -40,7 +40,7 @@ STATES: Final = frozenset({OPEN, ACCEPTED, WITHDRAWN, "Rejected", "Failed", "Dro
 MAX_BALLOT: Final = 64 * 1024
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Proposal:
     """A proposal as the tables have it.
 

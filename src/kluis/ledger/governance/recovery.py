@@ -7,7 +7,6 @@ Spec: CCF, "Members Recovery", ``src/node/gov/handlers/recovery.h``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Final
 
@@ -17,6 +16,7 @@ from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.shares import SHARE_SIZE, RecoveryShares, Share
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.ledger import shares
 from kluis.ledger.governance import requests
 from kluis.ledger.governance.documents import (
@@ -41,7 +41,7 @@ from kluis.ledger.store import Transaction
 _NONCE: Final = 12
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Submitted:
     """What a submission came to.
 

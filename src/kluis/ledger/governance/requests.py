@@ -9,7 +9,6 @@ Spec: CCF, "Governance", "Signing Governance Requests"; RFC 9052.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import re
 from typing import Final
@@ -20,6 +19,7 @@ from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
 from kluis.formats.ietf import cose
+from kluis.frozen import frozen
 from kluis.ledger.governance.documents import certificate_id, load_certificate, member, write_json
 from kluis.ledger.governance.faults import (
     InvalidAuthentication,
@@ -58,7 +58,7 @@ class Kind(enum.Enum):
 _OF_PROPOSALS: Final = (Kind.BALLOT, Kind.WITHDRAWAL)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Request:
     """A request as received. Only :func:`authenticate` determines its signer.
 

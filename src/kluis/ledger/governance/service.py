@@ -21,6 +21,7 @@ from kluis.formats.ccf.service import ServiceStatus
 from kluis.formats.ccf.shares import PastSecret
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
+from kluis.frozen import frozen
 from kluis.ledger import certificates
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.documents import write_json
@@ -53,7 +54,7 @@ class Written:
         return self._at.get(table)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Identity:
     """What a node of the service knows.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import faulthandler
 from collections.abc import Iterator
 from typing import Final
 
 from kluis.errors import UsageError
+from kluis.frozen import frozen
 
 LEAST_HEAP: Final = 1 << 20
 MOST_STACK: Final = 4 << 20
@@ -16,7 +16,7 @@ STANDARD_ERROR: Final = 2
 """Its number: what ``sys.stderr`` is at the time may be no file, or be missing."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """What one call into a script may use.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -15,6 +14,7 @@ from kluis.formats.ccf.signature import ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.jcs import Writable
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.ledger import receipts
 from kluis.ledger.merkle import Tree
@@ -31,7 +31,7 @@ _CHUNKS: Final = 4
 _BATCH: Final = 500
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Sample:
     """A ledger and all that opens it.
 

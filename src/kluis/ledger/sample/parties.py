@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Self
 
@@ -12,6 +11,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.jcs import Writable
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.ledger import certificates
 from kluis.ledger.signer import key_id
@@ -19,7 +19,7 @@ from kluis.ledger.signer import key_id
 MEASUREMENT = "Insecure hard-coded virtual measurement v1"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Parties:
     """Keys and certificates, made for one sample.
 

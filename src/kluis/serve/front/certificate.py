@@ -33,6 +33,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kluis import files
 from kluis.errors import FormatError, FreshnessError, UsageError
+from kluis.frozen import frozen
 from kluis.services.clock import Clock
 from kluis.tee import keyfiles
 
@@ -40,7 +41,7 @@ LEAST_RSA_BITS: Final = 2048
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class NamedKey:
     """A certificate chain and its key, checked.
 

@@ -6,7 +6,6 @@ clients write it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -17,6 +16,7 @@ from typing import Any, Final
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.encoding import b64, jcs
+from kluis.frozen import frozen
 from kluis.serve.issuer.refusals import MOST_SHOWN, refusal, show
 from kluis.services.web import Refusal
 
@@ -25,7 +25,7 @@ MOST_DIGITS: Final = 17
 LEEWAY_SECONDS: Final = 60
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Assertion:
     """A parsed assertion, not yet checked.
 

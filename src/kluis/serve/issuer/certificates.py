@@ -6,7 +6,6 @@ Spec: RFC 7523; Microsoft Entra, "Application authentication certificate credent
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.appraisal.tokens.token_keys import RSA_BITS, TrustedKey
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
 from kluis.serve.issuer.refusals import refusal, show
 
@@ -28,7 +28,7 @@ MOST_SECONDS: Final = 3600
 MOST_JTI: Final = 256
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Certificate:
     """A registered certificate of a client.
 

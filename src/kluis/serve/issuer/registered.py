@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 
 from kluis.errors import UsageError
+from kluis.frozen import frozen
 from kluis.serve.issuer.certificates import Certificate
 from kluis.serve.issuer.federation import Federated
 from kluis.serve.issuer.refusals import show
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Registered:
     """The operator's registrations at the issuer's start; none is stored.
 

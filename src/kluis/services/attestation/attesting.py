@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from kluis.errors import KluisError, PolicyError
 from kluis.evidence import Claims, Tee
 from kluis.formats.wrappers import oe
+from kluis.frozen import frozen
 from kluis.services.attestation.claims import sgx_claims, snp_claims, tdx_claims
 from kluis.services.attestation.claims.guest import guest_aliases, guest_claims
 from kluis.services.attestation.claims.sgx import legacy_claims
@@ -59,7 +60,7 @@ class TokenForm(enum.Enum):
     """An attestation result of the IETF (EAR)."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Request:
     """One request for a token.
 
@@ -83,7 +84,7 @@ class _Data(NamedTuple):
     initial: Bound | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Attested:
     """The verified content of one piece of evidence.
 

@@ -6,13 +6,13 @@ service's with a path, ``<service>/instances/<name>``, which resolves wherever t
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Final
 
 import msgspec
 
 from kluis.enclave.store.model import Reading, Storage
+from kluis.frozen import frozen
 from kluis.services.attestation.authors import Author
 from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.kinds import TrustModel
@@ -61,7 +61,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     modified_by: Author | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Instance:
     """One instance.
 

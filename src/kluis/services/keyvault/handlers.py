@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ import msgspec
 from kluis.enclave.store.model import Writing
 from kluis.formats import x509
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.services.clock import Clock
 from kluis.services.keyvault import paging, requests, views
 from kluis.services.keyvault.access import allows
@@ -39,7 +39,7 @@ MOST_ENTRIES: Final = 100
 STATEMENT: Final = "kluis-key-1"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Handlers:
     """The handlers of all operations.
 

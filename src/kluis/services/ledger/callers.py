@@ -8,7 +8,6 @@ dialect.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kluis.errors import AuthenticityError, FreshnessError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.frozen import frozen
 from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
@@ -67,7 +67,7 @@ class Roles(msgspec.Struct, frozen=True):
     roles: tuple[Role, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class LedgerCaller(Caller):
     """One whose identity was verified.
 
@@ -260,7 +260,7 @@ def _subject(claims: Mapping[str, Any]) -> str:
     return subject
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Shown:
     id: str
     fingerprint: str

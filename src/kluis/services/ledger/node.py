@@ -7,7 +7,6 @@ another's appends are fenced.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
+from kluis.frozen import frozen
 from kluis.ledger.governance.service import Identity, NodeEffects
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.sequencer import Sequencer
@@ -41,7 +41,7 @@ CHOICES: Final = "public:app.ledger"
 """What was chosen at genesis."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Surroundings:
     """What a node is given.
 

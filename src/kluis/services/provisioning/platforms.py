@@ -7,7 +7,6 @@ claims more than it was certified for waits again.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,6 +21,7 @@ from kluis.authority.enrolment import Enrolment, name_of
 from kluis.authority.state import REVOKED, TcbLevel
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.frozen import frozen
 from kluis.services.provisioning import replays
 from kluis.services.provisioning.authority import Authority
 from kluis.services.provisioning.records import Certificate, Holder, Pending, Platform, Terms, decode, encode
@@ -38,7 +38,7 @@ _PPID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NEW_KEYS: Final = "kluis platform certify --new-keys, then enroll; the owner must allow the new key"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Known:
     """A platform as listed for its owner.
 

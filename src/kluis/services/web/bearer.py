@@ -18,6 +18,7 @@ from joserfc.jwk import KeySet
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.frozen import frozen
 
 ALGORITHMS: Final = ["RS256", "ES256"]
 MOST_TOKEN: Final = 16 << 10
@@ -55,7 +56,7 @@ class WrongAudience(AuthenticityError):
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """A caller with a valid token.
 

@@ -11,12 +11,13 @@ import msgspec
 
 from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.frozen import frozen
 from kluis.services.web.bearer import Caller
 
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Call:
     """One request.
 
@@ -66,7 +67,7 @@ class Call:
             raise FormatError(f"body: {message}"[:MOST_MESSAGE]) from None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """One response.
 

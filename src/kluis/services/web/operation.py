@@ -9,13 +9,14 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from kluis.errors import UsageError
+from kluis.frozen import frozen
 from kluis.services.web.call import Answer, Call
 
 MOST_PATH: Final = 2048
 MOST_BODY: Final = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """One operation.
 
@@ -51,7 +52,7 @@ class Operation:
     most_bytes: int = MOST_BODY
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Match:
     """A known path.
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from kluis.frozen import frozen
 
 PTRACE_SEIZE = 0x4206
 PTRACE_DETACH = 17
@@ -22,7 +23,7 @@ UNREADABLE = ("[vvar]", "[vvar_vclock]", "[vsyscall]")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reading:
     """The result of one way of reading.
 

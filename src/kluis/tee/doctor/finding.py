@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from kluis.frozen import frozen
 
 
 class State(StrEnum):
@@ -37,7 +38,7 @@ class Part(StrEnum):
     SELFTEST = "self-test"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Finding:
     """One line of the doctor's table.
 

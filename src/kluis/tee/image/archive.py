@@ -12,12 +12,12 @@ stream. Each image has one file: the reader accepts no other encoding.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO, Final, NamedTuple
 
 from kluis.errors import AuthenticityError, FormatError
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
 from kluis.tee.image import layers, manifest
@@ -31,7 +31,7 @@ CHUNK: Final = 1 << 20
 _ZEROS: Final = bytes(layers.ALIGNMENT)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """A parsed image, not yet verified; its layers' data stays in the file.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
 from typing import Final
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.frozen import frozen
 from kluis.tee import sigstruct
 from kluis.tee.image import manifest, pyc, sources
 from kluis.tee.image.archive import Image
@@ -17,7 +17,7 @@ from kluis.tee.sigstruct import SigStruct
 LOADERS: Final = re.compile(r"lib/ld-linux-([a-z0-9_-]{1,32})\.so\.[0-9]")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Signed:
     """The signer of an image: MRSIGNER (32 bytes), and the signed statement."""
 

@@ -8,13 +8,13 @@ after the one before it, so an index has one layout and nothing can hide between
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from kluis.errors import FormatError
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.tee.image import canonical
 
@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     size: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Layer:
     """One layer of a parsed image; the data itself stays in the file.
 

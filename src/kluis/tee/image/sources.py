@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.tee.image import layers
 
@@ -19,7 +19,7 @@ CHUNK: Final = 1 << 20
 HOOKS: Final = frozenset({"sitecustomize", "usercustomize"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """One file of a layer: ``path`` inside it, and its bytes, in memory or in part of a file.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from kluis.files import named
+from kluis.frozen import frozen
 from kluis.tee import sigstruct
 from kluis.tee.image import Image, archive, check_manifest, composition
 from kluis.tee.image.build import recompiled
 from kluis.tee.image.layers import Layer
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Measured:
     """The result of ``measure``; digests are 32 bytes.
 

@@ -186,7 +186,7 @@ def _spawn(
         sys.executable,
         "-I",
         "-m",
-        "kluis.tee.platform.launching.spawner",
+        "kluis.tee.platform.launching.main",
         json.dumps(settings),
     ]
     with open(places.runtime / "platform.log", "ab") as log:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import json
 import sys
 from pathlib import Path
-from typing import Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 import kluis
 from kluis import installing
@@ -31,7 +30,7 @@ def reinstall() -> str:
     return installing.requirement(f"kluis-runtime=={kluis.__version__}", "--force-reinstall", "--no-deps")
 
 
-class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Runtime(NamedTuple):
     """The content of the distribution's ``runtime.json``; digests are 64 hex digits of SHA-256.
 
     Attributes:
@@ -86,8 +85,11 @@ def runtime() -> Runtime:
 @functools.cache
 def _read(where: Path) -> Runtime:
     try:
-        description = msgspec.json.decode((where / "runtime.json").read_bytes(), type=Runtime)
-    except (OSError, msgspec.DecodeError) as error:
+        description = Runtime(**json.loads((where / "runtime.json").read_bytes()))
+        texts = [value for name, value in description._asdict().items() if name != "inside_versions"]
+        if not all(isinstance(text, str) for text in (*texts, *description.inside_versions.values())):
+            raise TypeError("want text everywhere")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UnavailableError(
             f"kluis-runtime: cannot be read: {error}", code="native_missing", hint=reinstall()
         ) from error

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kluis.tee.process import native
 
@@ -40,8 +40,7 @@ MAX_THREADS_BESIDE = 48
 """Threads beyond the manifest's: the pools of numerical libraries, the router, the warmer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Walls:
+class Walls(NamedTuple):
     """One launch, as sent to the spawner.
 
     Attributes:
@@ -126,8 +125,7 @@ def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[s
 PLATFORM_HEAP = 256 * MEBIBYTE
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformWalls:
+class PlatformWalls(NamedTuple):
     """The sandbox of the platform itself.
 
     Attributes:

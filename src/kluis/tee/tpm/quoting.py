@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats.tpm import attest, pcrs
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.attest import Selection
+from kluis.frozen import frozen
 from kluis.tee.tpm.tpm import Tpm
 
 EVENT_LOG: Final = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
@@ -23,7 +23,7 @@ _REPORT_DATA: Final = 64
 NONCE: Final = 32
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Quoted:
     """A quote.
 

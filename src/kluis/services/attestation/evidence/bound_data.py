@@ -6,7 +6,6 @@ Attestation, "RuntimeData", "InitTimeData".
 
 from __future__ import annotations
 
-import dataclasses
 import hmac
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import msgspec
 
 from kluis.evidence import Claims, SnpClaims, TdxClaims, Tee
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
@@ -33,7 +33,7 @@ class Data(msgspec.Struct):
     dataType: str | None = None  # noqa: N815 - as it is on the wire
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Bound:
     """Data sent with evidence.
 

@@ -23,6 +23,7 @@ from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.certification import CertificationType
 from kluis.formats.sgx.quote import TEE_TDX
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.services.backoff import Backoff
 
@@ -40,7 +41,7 @@ of ``Collateral`` and ``SnpEndorsements``. Raises UnavailableError: there are no
 """
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Documents:
     """A verified bundle, and its hashes for tokens.
 
@@ -53,7 +54,7 @@ class Documents:
     hashes: Mapping[str, str]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Fetched:
     documents: Documents
     at: datetime

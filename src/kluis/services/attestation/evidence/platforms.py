@@ -29,6 +29,7 @@ from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import response, table
 from kluis.formats.snp.flags import Flags, SigningKey
 from kluis.formats.x509 import Certificate
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.services.attestation.evidence.collateral import Endorsements, Endorsing
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
@@ -58,7 +59,7 @@ _COLLATERAL: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Quoted:
     """An authentic quote.
 

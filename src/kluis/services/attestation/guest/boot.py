@@ -18,6 +18,7 @@ from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.event_data import parse_variable
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.sipa import Sipa
+from kluis.frozen import frozen
 from kluis.services.attestation.guest.windows import measured_events
 from kluis.services.attestation.settings import VARIABLES
 
@@ -37,7 +38,7 @@ _VENDORS: Final = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Boot:
     """The proven facts about a boot.
 

@@ -9,7 +9,6 @@ any JSON object as the payload; its older versions send empty text for it.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ import msgspec
 
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT, Values
+from kluis.frozen import frozen
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 
@@ -74,7 +74,7 @@ class _Request(msgspec.Struct, kw_only=True):
     IsolationInfo: _Isolation
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Guest:
     """A parsed request.
 

@@ -5,7 +5,6 @@ Spec: Azure "Guest attestation of confidential VMs", protocol 2.0.
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Final
 
@@ -22,6 +21,7 @@ from kluis.formats.tpm import certify, public, signature
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.attest import Selection
 from kluis.formats.tpm.public import Attribute, Public, RsaPublic
+from kluis.frozen import frozen
 from kluis.services.attestation.evidence import bound_data
 from kluis.services.attestation.evidence.bound_data import Bound
 from kluis.services.attestation.evidence.platforms import Platforms, refusal
@@ -36,7 +36,7 @@ _OWN: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class VerifiedGuest:
     """A verified guest.
 

@@ -8,7 +8,6 @@ tools print; no recorded log was available, so other separators also close a reg
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
@@ -20,6 +19,7 @@ from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event
 from kluis.formats.eventlog.sipa import Node, Sipa
+from kluis.frozen import frozen
 
 REGISTERS: Final = (*range(11, 15), *range(17, 23))
 _SEPARATORS: Final = (b"WBCL", bytes(4), b"\xff" * 4, b"\1\0\0\0")
@@ -61,7 +61,7 @@ _HVCI_ON: Final = (Sipa.VBS_HVCI_POLICY, 1, "HypervisorEnforcedCodeIntegrityEnab
 _KNOWN: Final = frozenset(int(each) for each in Sipa)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Measured:
     """A tagged event that Windows measured.
 

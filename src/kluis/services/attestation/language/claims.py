@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from kluis.errors import UsageError
+from kluis.frozen import frozen
 
 Value: TypeAlias = str | int | bool
 
@@ -23,7 +23,7 @@ class Issuer(enum.StrEnum):
     POLICY = "AttestationPolicy"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """One claim.
 

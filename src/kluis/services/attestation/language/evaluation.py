@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kluis.errors import PolicyError
+from kluis.frozen import frozen
 from kluis.services.attestation.language import functions
 from kluis.services.attestation.language.claims import Claim, ClaimSet, Issuer, Value, shown_value
 from kluis.services.attestation.language.functions import Values
@@ -37,7 +38,7 @@ MOST_SEEN: Final = 16
 MOST_TOLD: Final = 16
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """The outcome of one rule.
 
@@ -64,7 +65,7 @@ class Step:
         return f"{self.rule.place}: want {self.unmet.text}, got {got or 'no claim of the kind'}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """The outcome of a policy on the claims.
 

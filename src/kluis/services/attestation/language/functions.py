@@ -6,7 +6,6 @@ function ``equals_ignore_case`` that Azure adds.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 from jmespath.exceptions import JMESPathError
 
 from kluis.errors import PolicyError
+from kluis.frozen import frozen
 from kluis.services.attestation.language import queries
 from kluis.services.attestation.language.claims import MOST_INTEGER, Value
 from kluis.services.attestation.language.queries import MAX_JSON, NotJsonError, Work
@@ -23,7 +23,7 @@ MAX_VALUES: Final = 16_384
 CHARACTERS_A_LOOK: Final = 1024
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Values:
     """A set of values, in order; read-only if one of its sources is a read-only claim."""
 

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from kluis.frozen import frozen
 from kluis.services.attestation.language.claims import Value
 
 
@@ -82,14 +83,14 @@ class Place:
         return f"{self.line}:{self.column}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Literal:
     """A literal value."""
 
     value: Value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """A property of the claims that an identifier is bound to."""
 
@@ -98,7 +99,7 @@ class Reference:
     place: Place
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """A function of values."""
 
@@ -111,7 +112,7 @@ class Call:
 Expression: TypeAlias = Literal | Reference | Call
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Test:
     """One test of a claim's property."""
 
@@ -121,7 +122,7 @@ class Test:
     place: Place
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """A filter for claims that pass every test; negated, that no claim does.
 
@@ -149,7 +150,7 @@ def _names_a_type(test: Test) -> bool:
     return test.property == "type" and test.operator == "==" and isinstance(test.expression, Literal)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Property:
     """A property of an issued claim."""
 
@@ -158,7 +159,7 @@ class Property:
     place: Place
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Action:
     """The action if all conditions match.
 
@@ -175,7 +176,7 @@ class Action:
     place: Place
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """Conditions and an action."""
 
@@ -185,7 +186,7 @@ class Rule:
     text: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Warned:
     """Something that is accepted, but deviates from the language's specification."""
 
@@ -193,7 +194,7 @@ class Warned:
     problem: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """A complete, checked policy.
 

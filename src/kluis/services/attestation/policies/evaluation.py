@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kluis.frozen import frozen
 from kluis.services.attestation.language import Claim, evaluate
 from kluis.services.attestation.policies.own_claims import check_issued, incoming
 from kluis.services.attestation.policies.policies import HeldPolicy
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Evaluated:
     """The outcome of a policy that permits.
 

@@ -15,6 +15,7 @@ import msgspec
 from kluis.enclave.store.keys.lease import Leases
 from kluis.enclave.store.model import Storage, Writing
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidParameter, PolicyMissing
 from kluis.services.attestation.instances import Instance
@@ -41,7 +42,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jws: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class HeldPolicy:
     """A parsed and checked policy.
 

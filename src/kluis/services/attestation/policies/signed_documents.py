@@ -14,7 +14,6 @@ Attestation, "Signed policies".
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Final
 
 from kluis.errors import AuthenticityError
@@ -22,6 +21,7 @@ from kluis.evidence import signatures
 from kluis.evidence.engine import OPENSSL
 from kluis.formats.encoding import b64
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
+from kluis.frozen import frozen
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.octets import NotBase64, decode_base64, json_object
 from kluis.services.attestation.policies.certificate_chains import chain_of
@@ -47,7 +47,7 @@ _ALGORITHMS: Final = {
 _NEVER: Final = ("crit", "jku", "x5u", "b64", "zip", "enc")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Document:
     """A document and its signer.
 

@@ -8,7 +8,6 @@ private key is deleted. Each certificate contains the evidence of the enclave th
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from datetime import UTC, datetime
 from typing import Final
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import InternalError
+from kluis.frozen import frozen
 from kluis.services.attestation.faults import InvalidOperation
 from kluis.services.attestation.settings import DAY, AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
@@ -62,7 +62,7 @@ class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[_Kept, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Held:
     ring: _Ring
     at: datetime

@@ -6,7 +6,6 @@ SHA-1, which old attestation keys of Windows sign, are refused: SHA-1 is no long
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 
 from kluis.errors import AuthenticityError, KluisError
@@ -20,6 +19,7 @@ from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.tpm.tpm import check_log
 from kluis.formats.eventlog import ima
 from kluis.formats.tpm import signature
+from kluis.frozen import frozen
 from kluis.services.attestation.evidence.platforms import Platforms, refusal
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_key
@@ -27,7 +27,7 @@ from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Time:
     """A TPM's verified statement about one time.
 
@@ -42,7 +42,7 @@ class Time:
     ima: Proven
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class TpmEvidence:
     """The verified statements of a TPM.
 

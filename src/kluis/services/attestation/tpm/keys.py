@@ -6,7 +6,6 @@ object".
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import hashlib
 import hmac
@@ -24,6 +23,7 @@ from kluis.formats.tpm import certify, signature
 from kluis.formats.tpm.attest import Quote
 from kluis.formats.tpm.public import Public
 from kluis.formats.x509 import PublicKey
+from kluis.frozen import frozen
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Certified, Key, Quoted, Request
@@ -46,7 +46,7 @@ class Binding(enum.StrEnum):
     """A VBS enclave reported it."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class BoundKey:
     """A key of a request.
 

@@ -6,7 +6,6 @@ Module (TPM) and Virtualization based Security(VBS) enclave attestation protocol
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +16,7 @@ from kluis.evidence.engine import OPENSSL
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.ietf import jose
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
+from kluis.frozen import frozen
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 
@@ -166,7 +166,7 @@ class _Payload(msgspec.Struct, kw_only=True):
     att_data: msgspec.Raw
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Request:
     """A request, signed by its own key.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.formats.ietf import jose
 from kluis.formats.tpm import platform_claim
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT, Values
+from kluis.frozen import frozen
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Attestation, Attestations, PlatformClaims
@@ -18,7 +18,7 @@ MAX_PART: Final = 16 * 1024
 MOST_LOGS: Final = 8
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Parts:
     """One time's evidence.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Final
 
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.services.keyvault.crypto import encryption, signing, usage
 from kluis.services.keyvault.crypto.encryption import Sealed
 from kluis.services.keyvault.faults import BadParameter
@@ -23,7 +23,7 @@ OPERATIONS: Final = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Use:
     """Uses keys.
 

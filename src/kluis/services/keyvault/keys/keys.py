@@ -5,7 +5,6 @@ Material is generated before the transaction, because a transaction may run twic
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -13,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kluis.enclave.store.model import Writing
+from kluis.frozen import frozen
 from kluis.services.keyvault.crypto import material, usage
 from kluis.services.keyvault.crypto.material import Material
 from kluis.services.keyvault.faults import BadParameter, Conflict, KeyNotFound
@@ -32,7 +32,7 @@ from kluis.services.keyvault.vault.vault import Vault
 _NONE: Final = Attributes()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Keys:
     """All operations on keys, except their use.
 
@@ -231,7 +231,7 @@ class _Kept(NamedTuple):
     sequence: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """A requested version."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import msgspec
 
 from kluis.enclave.store.model import Reading, Writing
+from kluis.frozen import frozen
 from kluis.services.keyvault.faults import DeletedKeyNotFound, Forbidden
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.vault import audit, keys, purging
@@ -16,7 +15,7 @@ from kluis.services.keyvault.vault.schedule import SECONDS_A_DAY
 from kluis.services.keyvault.vault.vault import Vault
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Lifecycle:
     """Deletes and recovers keys.
 

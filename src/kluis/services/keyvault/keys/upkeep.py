@@ -13,7 +13,6 @@ Spec: Azure Key Vault, "Configure cryptographic key auto-rotation", "Configure k
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -21,13 +20,14 @@ import msgspec
 
 from kluis.enclave.store.model import Writing
 from kluis.errors import KluisError, UnavailableError
+from kluis.frozen import frozen
 from kluis.services.keyvault.keys.keys import Keys
 from kluis.services.keyvault.vault import audit, keys, purging, schedule
 from kluis.services.keyvault.vault.clock import VaultClock
 from kluis.services.web import Happening
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Upkeep:
     """Carries out the upkeep that is due.
 

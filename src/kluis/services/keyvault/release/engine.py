@@ -5,7 +5,6 @@ Spec: Azure Key Vault, "Secure Key Release"; REST API, "Release".
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -19,6 +18,7 @@ from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.enclave.store.model import Reading
 from kluis.errors import KluisError
 from kluis.formats.encoding import b64
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.services.keyvault import views
 from kluis.services.keyvault.faults import BadParameter, Detail, Forbidden
@@ -42,7 +42,7 @@ CHANGED: Final = "want the authority that the policy was set with, got another: 
 UNMET: Final = "Target environment attestation does not meet key release policy requirements."
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Releases:
     """Releases keys.
 

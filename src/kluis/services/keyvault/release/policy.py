@@ -13,7 +13,6 @@ Spec: Azure Key Vault, "Secure Key Release policy grammar".
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
@@ -22,6 +21,7 @@ from kluis.appraisal.tokens.signed_claims import origin
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.jcs import Json
+from kluis.frozen import frozen
 from kluis.services.keyvault.faults import BadParameter, Detail
 
 MAX_SIZE: Final = 32 * 1024
@@ -32,7 +32,7 @@ MAX_NAME, MAX_VALUE, MAX_SHOWN, MAX_DETAILS = 256, 4096, 128, 16
 VERSIONS: Final = ("1.0.0", "1.0")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """A claim that must equal ``text``, after conversion to text."""
 
@@ -40,7 +40,7 @@ class Claim:
     text: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """Conditions of which all, or any, must match."""
 
@@ -48,7 +48,7 @@ class Group:
     conditions: tuple[Claim | Group, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Authority:
     """One authority, and the conditions on its claims."""
 
@@ -56,7 +56,7 @@ class Authority:
     group: Group
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class ReleasePolicy:
     """A checked policy: any of its authorities is accepted."""
 

@@ -5,7 +5,6 @@ Spec: Azure Key Vault, "Secure Key Release", "Environment assertion".
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,13 +13,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import FormatError
+from kluis.frozen import frozen
 from kluis.services.keyvault.octets import decode_base64
 
 MAX_RUNTIME_KEYS: Final = 64
 RSA_BITS: Final = (2048, 8192)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Recipient:
     """The environment's key.
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.frozen import frozen
 from kluis.services.keyvault.vault.audit import TABLE as AUDITED
 from kluis.services.keyvault.vault.keys import NAMES
 from kluis.services.keyvault.vault.pinned_policies import PINNED
@@ -60,7 +61,7 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         return Trust(self.authorities, self.issuer)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Rules:
     """An operator's settings.
 
@@ -85,7 +86,7 @@ class Rules:
         return level if self.purge_protection else f"{level}+Purgeable"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Vault:
     """A vault that has started.
 

@@ -15,6 +15,7 @@ from kluis.formats.ccf.domain import NO_CLAIMS, Writes
 from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature, read_value
 from kluis.formats.ccf.txid import TxId
+from kluis.frozen import frozen
 from kluis.ledger import receipts
 from kluis.ledger.signer import OTHERS
 from kluis.services.ledger.running.log import HostLog, Part, read_each
@@ -24,7 +25,7 @@ MOST_SIGNATURES: Final = 1024
 """How many are remembered, about 1 KiB each: receipts of one batch have the same one."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Proven:
     """A committed entry, and the signatures over it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 import kluis
 from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
 from kluis.tee.image import archive, files, layers, manifest, pyc, signing
@@ -29,7 +29,7 @@ from kluis.tee.image.sources import Source
 from kluis.tee.process import native
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Built:
     """The result of a build.
 

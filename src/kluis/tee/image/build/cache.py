@@ -7,7 +7,6 @@ used; bytecode is found by the hash of its sources, and checked for damage.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import shutil
@@ -16,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kluis.errors import UnavailableError
+from kluis.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Cache:
     """A private folder of the user, mode 0700, and its four parts."""
 

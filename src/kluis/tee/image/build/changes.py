@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO, Final
 from kluis.errors import FormatError
 from kluis.files import named
 from kluis.formats.encoding import jcs
+from kluis.frozen import frozen
 from kluis.tee import sigstruct
 from kluis.tee.image import archive, pyc
 from kluis.tee.image.archive import Image
@@ -33,7 +33,7 @@ _SETTINGS: Final = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One difference between two images.
 

@@ -20,7 +20,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 import tomllib
@@ -30,6 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.errors import FormatError, UsageError
+from kluis.frozen import frozen
 from kluis.tee import sigstruct
 from kluis.tee.image import manifest
 
@@ -56,7 +56,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     env: dict[str, str] = {}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Config:
     """The settings of an image, with bounds checked.
 

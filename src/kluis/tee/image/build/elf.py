@@ -6,12 +6,12 @@ little-endian x86-64 is read; other files are recognised, not parsed.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from kluis.errors import FormatError
+from kluis.frozen import frozen
 
 MAGIC: Final = b"\x7fELF\x02\x01\x01"
 MACHINE_X86_64: Final = 62
@@ -24,7 +24,7 @@ _MAX_DYNAMIC: Final = 1 << 20
 _MAX_STRING: Final = 64 << 10
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Dynamic:
     """The libraries that one object needs, by name, and its search paths as written (``$ORIGIN`` kept)."""
 
@@ -50,7 +50,7 @@ def read(path: Path) -> Dynamic | None:
         return _Object(f, size, str(path)).dynamic(header)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Object:
     f: BinaryIO
     size: int

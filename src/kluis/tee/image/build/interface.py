@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Final
 
 from kluis.errors import UsageError, foreign
 from kluis.formats.encoding import jcs
+from kluis.frozen import frozen
 from kluis.tee.image import archive, layers, manifest
 from kluis.tee.image.build import asked, interpreter, walls
 from kluis.tee.image.build.interpreter import Interpreter
@@ -27,7 +27,7 @@ MOST_BINDS: Final = 500
 _SHOWN: Final = 64 << 10
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """The application's answer; ``interface`` is canonical JSON."""
 

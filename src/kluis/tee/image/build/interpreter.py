@@ -5,13 +5,13 @@ Both come from the installed runtime: no Python, C library or compiler of this m
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kluis.errors import AuthenticityError, UnavailableError
+from kluis.frozen import frozen
 from kluis.tee.image import layers
 from kluis.tee.image.build import elf
 from kluis.tee.image.build.cache import Cache
@@ -59,7 +59,7 @@ def _read(path: Path, want: str) -> list[Source]:
     return [Source(e.path, e.mode, e.size, e.sha256, path, start + e.offset) for e in entries]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Interpreter:
     """The base layer's interpreter, extracted to a folder so that a build can run it."""
 

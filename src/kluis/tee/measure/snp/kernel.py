@@ -6,12 +6,12 @@ OvmfPkg/AmdSev/BlobVerifierLibSevHashes. Integers are little-endian.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import UsageError
 from kluis.formats.encoding import guid
 from kluis.formats.snp.firmware import PAGE
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 
 _TABLE: Final = guid.encode("9438d606-4f22-4cc9-b479-a793d411fd21")
@@ -24,7 +24,7 @@ _SIZE: Final = _HEAD + 3 * _ENTRY
 _ALIGNED: Final = (_SIZE + 15) & ~15
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class KernelHashes:
     """SHA-256 of the kernel's file, of the initrd's, and of the command line with its NUL."""
 

@@ -6,13 +6,13 @@ each page's PAGE_INFO, hashed with SHA-384, in the order in which the monitor ad
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from kluis.errors import UsageError
 from kluis.formats.snp import page_info
 from kluis.formats.snp.firmware import PAGE, Firmware, Section, SectionKind
 from kluis.formats.snp.page_info import PageInfo, PageType
+from kluis.frozen import frozen
 from kluis.hashes import Digest
 from kluis.tee.measure.snp.kernel import KernelHashes
 from kluis.tee.measure.snp.vcpu import RESET_ADDRESS, Monitor, save_area
@@ -24,7 +24,7 @@ _NOTHING: Final = bytes(48)
 _VMSA_ADDRESS: Final = 0xFFFFFFFFF000
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Guest:
     """The launch parameters of a guest.
 

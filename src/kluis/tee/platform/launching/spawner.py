@@ -6,29 +6,24 @@ platform ends, it ends every enclave and itself.
 
 Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``check`` the program
 that an enclave executes, ``kill``, and ``free``: whether an ended enclave's scratch is free. Reports
-use the same socket: the answer to each order, and ``exited`` for each enclave that ended. It uses only the
-standard library.
+use the same socket: the answer to each order, and ``exited`` for each enclave that ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
 import shutil
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from kluis.errors import AuthenticityError, KluisError
-from kluis.tee import places
 from kluis.tee.image import manifest
-from kluis.tee.image.build import interpreter
 from kluis.tee.platform.launching import children, remeasure, scratch, unpacking
 from kluis.tee.process import linux, native, sandbox
 
@@ -239,7 +234,7 @@ class Spawner:
         err_read, err_write = os.pipe()
         line = sandbox.command(walls, bwrap=self.bwrap, guardian=self._guardian, info_fd=INFO_FD)
         # Sources first move above every target; otherwise one dup2 would overwrite the next one's source.
-        sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
+        sources = [linux.move_high(fd) for fd in (*descriptors, err_write, info_write)]
         inside = sandbox.inside_descriptors(len(descriptors), scratch="s" in order["options"])
         targets = (*inside, 2, INFO_FD)
         null = os.open("/dev/null", os.O_RDWR)
@@ -323,68 +318,3 @@ class Spawner:
 
 def _describe_failure(error: Exception) -> dict[str, Any]:
     return {"error": f"{type(error).__name__}: {error}"}
-
-
-def _high(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
-
-
-def main(arguments: list[str]) -> int:
-    """Entry of the spawner process: settings as JSON, including the listening descriptor."""
-    settings = json.loads(arguments[0])
-    layers = Path(settings["layers"])
-    linux.mount_tmpfs(str(layers), 0o755)
-    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    walls = sandbox.PlatformWalls(
-        state=Path(settings["state"]),
-        uid=settings["uid"],
-        gid=settings["gid"],
-        without=settings["without"],
-        region_bytes=settings["region"],
-        settings=json.dumps(settings["daemon"]),
-    )
-    line = sandbox.platform_command(
-        walls,
-        bwrap=shutil.which("bwrap") or "bwrap",
-        guardian=native.guardian(),
-        base=_lay_base(layers, settings["base"]),
-    )
-    listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
-    tpm = (
-        []
-        if settings["tpm"] is None
-        else [_high(os.open(settings["tpm"], os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))]
-    )
-    targets = ((listen, 3), (orders, 4), (null, 0), (2, 1), *((fd, 5) for fd in tpm))
-    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in targets]
-    with linux.more_files():
-        pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
-    for fd in (listen, orders, null, settings["listen"], *tpm):
-        os.close(fd)
-    theirs.close()
-    try:
-        Spawner(mine, layers, own_uids=settings["own_uids"]).serve()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        places.unlink_own(Path(settings["socket"]), settings["socket_mark"], settings["start_lock"])
-    return 0
-
-
-def _lay_base(layers: Path, unpacked: str | None) -> Path:
-    """Unpack the runtime's base layer, checking each file: the platform runs on it, and so do enclaves.
-
-    If it is unpacked already, it is mounted. The kernel of a guest checks each block of it as it is read.
-    """
-    place = layers / native.runtime().digest
-    if unpacked is None:
-        interpreter.write(place, interpreter.base())
-    else:
-        place.mkdir()
-        linux.bind(unpacked, str(place))
-    return place
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,6 @@ it verifies here as it will at a relying party.
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -17,6 +16,7 @@ from kluis.formats import x509
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.report import Flag
+from kluis.frozen import frozen
 from kluis.tee import keyfiles
 from kluis.tee.platform.root.quoting import PlatformKeys, make_quote
 from kluis.tee.platform.root.reports import make_report_body
@@ -28,7 +28,7 @@ FILE: Final = "enrolled.json"
 MAX_SERVICE: Final = 256
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Enrolled:
     """The certification of a platform by a service.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from kluis.formats.kluis.launch import LaunchConfiguration, config_id
 from kluis.formats.sgx.report import ReportBody
+from kluis.frozen import frozen
 from kluis.tee.platform.root.reports import make_report_body
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Identity:
     """One launched enclave.
 

@@ -8,7 +8,6 @@ Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Format".
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ from kluis.formats.sgx.quote import (
     Quote,
 )
 from kluis.formats.sgx.report import Flag, ReportBody
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.tee import keyfiles
 from kluis.tee.platform.root.reports import make_report_body, point
@@ -42,7 +42,7 @@ MAX_EARLIER: Final = 256
 QE_MRENCLAVE: Final = sha256(b"Kluis emulated quoting enclave 1 (no hardware)")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PlatformKeys:
     """One platform's keys: the PCK, and the attestation key that it certifies.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Final, Self
@@ -10,6 +9,7 @@ from typing import Final, Self
 import msgspec
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
+from kluis.frozen import frozen
 from kluis.tee.image import files
 
 NAMES: Final = {"kernel": "vmlinuz", "initrd": "initrd", "root": "root.erofs", "unified": "kluis.efi"}
@@ -41,7 +41,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root_hash: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Guest:
     """A guest in a folder.
 

@@ -7,7 +7,6 @@ line, and a SEV-SNP launch digest contains their hashes, if the firmware has a s
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,6 +14,7 @@ from typing import Any, Final, Literal
 from kluis.errors import UsageError
 from kluis.formats.snp import firmware as ovmf
 from kluis.formats.snp.firmware import SectionKind
+from kluis.frozen import frozen
 from kluis.tee.image import files
 from kluis.tee.measure.snp import kernel, launch, vcpu
 from kluis.tee.measure.snp.vcpu import Monitor
@@ -26,7 +26,7 @@ CPUS: Final = (1, 2, 4)
 CPU: Final = "EPYC-v4"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Launch:
     """The SEV-SNP launch digest for one firmware and one number of virtual processors.
 
@@ -44,7 +44,7 @@ class Launch:
     digest: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Measured:
     """The values of one guest.
 

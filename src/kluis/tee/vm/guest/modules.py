@@ -9,13 +9,13 @@ Spec: Linux, include/linux/module.h, MODULE_INFO; depmod(8).
 
 from __future__ import annotations
 
-import dataclasses
 import lzma
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from kluis.errors import UnavailableError
+from kluis.frozen import frozen
 from kluis.tee.image import sources
 from kluis.tee.image.sources import Source
 
@@ -29,7 +29,7 @@ LATE_BY_DEVICE: Final = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Module:
     """One module: its code, decompressed, and its information."""
 

@@ -5,7 +5,6 @@ Nothing is fetched while a guest is built: what is missing is an error with the 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from kluis.errors import UnavailableError
+from kluis.frozen import frozen
 
 KERNEL: Final = "linux-image-cloud-amd64"
 STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
@@ -28,7 +28,7 @@ FILES: Final = {
 _RELEASE: Final = re.compile(r"vmlinuz-((\d+)\.(\d+)\.(\d+)\S{0,64}-cloud-amd64)", re.ASCII)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Kernel:
     """A kernel of Debian for clouds.
 
@@ -43,7 +43,7 @@ class Kernel:
     modules: Path
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Needs:
     """What a build takes from this machine."""
 

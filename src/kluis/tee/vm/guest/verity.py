@@ -9,19 +9,19 @@ Spec: Linux, Documentation/admin-guide/device-mapper/verity.rst; cryptsetup, "DM
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from kluis.errors import FormatError
+from kluis.frozen import frozen
 
 BLOCK: Final = 4096
 DIGEST: Final = 32
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Tree:
     """The hash tree of some data.
 

@@ -9,9 +9,10 @@ Spec: QEMU, "Invocation".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kluis.formats.kluis.processor_port import PORT
+from kluis.frozen import frozen
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 MOST_PORTS = 30
@@ -19,7 +20,7 @@ MOST_PORTS = 30
 CODE_BUFFER_MEBIBYTES = 128
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Boot:
     """What a machine boots from; descriptors of memory files, -1 if there is none.
 
@@ -39,7 +40,7 @@ class Boot:
     root: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hardware:
     """The machine itself.
 

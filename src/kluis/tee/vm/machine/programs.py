@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from kluis.errors import UnavailableError
+from kluis.frozen import frozen
 from kluis.tee.doctor.programs import OVMF
 
 QEMU = "qemu-system-x86_64"
@@ -24,7 +24,7 @@ BIOS = Path("/usr/share/seabios/bios-256k.bin")
 OVMF_CODE, OVMF_VARIABLES = OVMF
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Firmware:
     """A machine's firmware.
 

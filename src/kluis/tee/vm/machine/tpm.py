@@ -9,7 +9,6 @@ Spec: swtpm(8).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
 import hmac
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from kluis.errors import UnavailableError, UsageError
+from kluis.frozen import frozen
 from kluis.tee.process import native
 from kluis.tee.vm.machine import programs, sealed, walled, walls
 from kluis.tee.vm.machine.walled import Walled
@@ -76,7 +76,7 @@ class Tpm:
             self._lock = -1
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Powered:
     """A vTPM that runs without a machine.
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from kluis.frozen import frozen
 
 LIFELINE = 3
 """The descriptor whose end ends the process; as in ``native/preload/machine.c``."""
@@ -30,7 +32,7 @@ SHARED = ("/usr/lib", "/usr/lib64", "/usr/share/qemu", "/usr/share/seabios", "/e
 LINKS = {"usr/lib": "/lib", "usr/lib64": "/lib64"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Walls:
     """The walls of one process.
 

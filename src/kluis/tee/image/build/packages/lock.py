@@ -8,7 +8,6 @@ Spec: PEP 508, and pip's "Secure installs" (hash-checking mode) and "Installatio
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -22,6 +21,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.tee.image.build.interpreter import Interpreter
 from kluis.tee.image.build.packages import pip
@@ -32,7 +32,7 @@ _PINNED: Final = re.compile(r"===?([A-Za-z0-9.!+_-]+)")
 _HASH: Final = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})(?=\s|\Z)")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Pin:
     """One requirement at one version, and the SHA-256 (hex) of each wheel that matches it."""
 

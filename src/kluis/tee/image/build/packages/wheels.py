@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
-import dataclasses
 import fnmatch
 import hashlib
 import io
@@ -22,6 +21,7 @@ from typing import Final
 
 from kluis import files
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
+from kluis.frozen import frozen
 from kluis.tee.image import layers, sources
 from kluis.tee.image.build import compiler, inside
 from kluis.tee.image.sources import Source
@@ -47,7 +47,7 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Unpacked:
     """The files of a wheel that go into an image.
 
