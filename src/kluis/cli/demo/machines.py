@@ -72,7 +72,10 @@ def play() -> None:
             limits = list(print_each(machine_limits.try_limits(stage), limit=True))
     signal.signal(signal.SIGTERM, before)
     say("\n" + text.paragraph(CLOSING))
-    facts |= {"attempts": [vars(each) for each in tried], "limits": [vars(each) for each in limits]}
+    facts |= {
+        "attempts": [dataclasses.asdict(each) for each in tried],
+        "limits": [dataclasses.asdict(each) for each in limits],
+    }
     conclude(facts, began)
 
 

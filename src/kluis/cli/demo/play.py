@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as jsonlib
 import signal
 import time
@@ -58,10 +59,12 @@ def play(brief: bool) -> None:
                     *print_each(room.attempts(stage, enclave, answered)),
                     *print_each(process.attempts(stage, enclave)),
                 ]
-                facts["attempts"] = [vars(each) for each in kept_out]
+                facts["attempts"] = [dataclasses.asdict(each) for each in kept_out]
         if not brief:
             say(demo_text.heading(7, f"What level '{facts['level']}' does NOT keep out"))
-            facts["limits"] = [vars(each) for each in print_each(limits.attempts(stage), limit=True)]
+            facts["limits"] = [
+                dataclasses.asdict(each) for each in print_each(limits.attempts(stage), limit=True)
+            ]
             say(demo_text.heading(8, "What it was"))
             say(demo_text.closing(facts["level"], stage.agreement.k_min))
     finally:
