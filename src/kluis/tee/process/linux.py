@@ -118,7 +118,7 @@ def more_files() -> Iterator[None]:
 
 
 def move_high(fd: int) -> int:
-    """Duplicate a descriptor to 64 or more, where a new process puts none of its own."""
+    """Duplicate a descriptor to 64 or more, where a new process puts nothing."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
 
 
