@@ -561,7 +561,7 @@ def test_a_stop_in_a_folder_with_another_rooms_id(table: Table) -> None:
     """Of a party that did not join there, it stops what that room has, and lists what is still in force."""
     assert table.approve("laboratory")[0] == 0
     laboratory, meant = table.homes["laboratory"], table.agreement
-    laboratory.place_path(table.room.path).unlink()
+    laboratory.place_paths(table.room.path)[0].unlink()
     elsewhere = msgspec.structs.replace(meant, room="ab" * 32, title="Elsewhere")
     laboratory.agree(elsewhere)
     path = table.room.path / "room.json"
@@ -600,7 +600,7 @@ def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
         (table.room.path / "agreement.json").write_bytes(b"{")
     else:
         shutil.rmtree(table.room.path)
-        table.homes["laboratory"].place_path(table.room.path).unlink()
+        table.homes["laboratory"].place_paths(table.room.path)[0].unlink()
         code, _, err = table("approve", "--as", "laboratory", "--stop")
         assert (code, f"--agreement HASH, of those that it signed: {signed.hash} (Sample)" in err) == (
             6,

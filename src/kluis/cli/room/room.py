@@ -66,7 +66,8 @@ def init(
         )
     home = open_home(homes, party, make=True)
     if is_new:
-        home.place_path(room).unlink(missing_ok=True)  # of an earlier room in this folder
+        for record_of_place in home.place_paths(room):  # of an earlier room in this folder
+            record_of_place.unlink(missing_ok=True)
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
     printed = fingerprint.of(home.public(name or party, ("owner",)))
     value = {
