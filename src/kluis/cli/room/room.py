@@ -106,7 +106,8 @@ def seal(
     opened.require_joined(home)
     datasets.check_name(dataset, "--dataset")
     with files.named(file) as data:
-        table = datasets.read_plain(data.read(), str(file))
+        hint = "write it as Parquet: polars.read_csv(FILE).write_parquet(OUT)"
+        table = datasets.read_table(data.read(), str(file), hint)
     agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()

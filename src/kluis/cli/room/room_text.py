@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any, cast
 
-import msgspec
-
+from kluis.cleanroom.agreement.documents import as_json, decode
 from kluis.cleanroom.receipts import results
 from kluis.cleanroom.receipts.receipt import CheckedReceipt
 from kluis.cli import render
@@ -14,19 +12,25 @@ from kluis.views.rooms import receipt_rows
 
 
 def format_result(kind: results.Format, plain: bytes) -> tuple[Any, str]:
-    """A result for ``--json`` and for people; None for one without any figure."""
+    """A result for ``--json`` and for people; None for one without any figure.
+
+    Raises:
+        FormatError, UnsupportedError: it is not one: the code of a room is not always what its name says.
+    """
     if not plain:
         return None, "no figures: every group is hidden, or it could not be computed"
     if kind == "parquet":
-        import polars as pl  # which the extra brings
+        from kluis.cleanroom.data.datasets import read_table  # which needs what the extra brings
 
-        table = pl.read_parquet(io.BytesIO(plain))
+        table = read_table(plain, "result")
         rows = [
             tuple(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
             for row in table.rows()
         ]
         return table.to_dicts(), render.table(rows, tuple(table.columns))
-    value = cast("dict[str, Any]", msgspec.json.decode(plain))
+    from kluis.cleanroom.analyses.model import ModelResult  # likewise
+
+    value = cast("dict[str, Any]", as_json(decode(plain, ModelResult, "result")))
     if not value["arms"]:
         return value, "no scores: too few persons have the outcome, or do not"
     rows = [
