@@ -20,7 +20,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.authority import issuing
 from kluis.authority.authority import ROOT_CN
 from kluis.cleanroom.agreement import fingerprint, shown
-from kluis.cleanroom.agreement.agreement import Agreement, Code, Measurement, check_signed, sign
+from kluis.cleanroom.agreement.agreement import (
+    Agreement,
+    Code,
+    Measurement,
+    Signature,
+    check_signed,
+    sign,
+)
 from kluis.cleanroom.agreement.documents import encode
 from kluis.cleanroom.agreement.exchange import receipt_payload
 from kluis.cleanroom.receipts.receipt import check_receipt
@@ -609,3 +616,22 @@ def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
         words = ["--agreement", signed.hash]
     assert table("approve", "--as", "laboratory", "--stop", *words)[0] == 0
     assert table.homes["laboratory"].has_withdrawn(signed.hash)
+
+
+@pytest.mark.parametrize("planted", ["nothing signed", "an earlier agreement's", "in another name"])
+def test_a_signature_that_nobody_gave(table: Table, planted: str) -> None:
+    """Who signs is not told that another party signed because the folder has a file of that name."""
+    name = "laboratory"
+    given = {
+        "nothing signed": Signature(party=name, signature=bytes(64)),
+        "an earlier agreement's": sign(table.agreement, name, table.homes[name].signing),
+        "in another name": Signature(
+            party=name, signature=sign(table.agreement, "clinic", table.homes["clinic"].signing).signature
+        ),
+    }[planted]
+    if planted == "an earlier agreement's":
+        table.propose(title="Another")
+    table.room.add_signature(given)
+    code, out, _ = table.approve("clinic")
+    assert (code, out) == (0, f"clinic signed {table.agreement.hash}; still to sign: {name}\n")
+    assert table.approve(name)[1] == f"{name} signed {table.agreement.hash}; all signed\n"

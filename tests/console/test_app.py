@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.agreement.agreement import Signature
 from kluis.cleanroom.records.home import Home
 from kluis.console.state import Console
 from kluis.errors import UsageError
@@ -78,6 +79,9 @@ def test_a_signature_is_that_of_the_command(tmp_path: Path) -> None:
     assert [each.party for each in case.room.signed_agreement().signatures] == ["clinic"]
     assert site.get(f"{room}/events").text.count("agreement.signed") == 2
     assert "waits for signatures" in site.get("/rooms").text
+    case.room.add_signature(Signature(party="laboratory", signature=bytes(64)))  # which it did not give
+    names = "clinic, with the keys that this agreement names</dd>\n<dt>Still to sign</dt><dd>laboratory</dd>"
+    assert f"<dt>Signed by</dt><dd>{names}" in site.get(room).text
 
 
 def test_unconfirmed_parties_need_their_fingerprints(tmp_path: Path) -> None:

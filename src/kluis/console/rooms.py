@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from kluis.cleanroom.agreement import fingerprint
-from kluis.cleanroom.agreement.agreement import Agreement, SqlAnalysis, check_signed
+from kluis.cleanroom.agreement.agreement import Agreement, SqlAnalysis, check_signed, signers
 from kluis.cleanroom.agreement.terms import strictest_k
 from kluis.cleanroom.analyses import budget
 from kluis.cleanroom.receipts.receipt import CheckedReceipt, check_receipt
@@ -87,7 +87,7 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
     proposal = approval.read_proposal(room)
     homes = [each for each in console.homes() if each.party in {party.id for party in proposal.parties}]
     readers = [_reader(home, proposal) for home in homes]
-    there = {each.party for each in room.signed_agreement().signatures}
+    there = signers(proposal, room.signed_agreement().signatures)
     names = [party.id for party in proposal.parties]
     return {
         "agreement": proposal,
