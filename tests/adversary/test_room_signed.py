@@ -25,6 +25,7 @@ from kluis.cleanroom.agreement.agreement import (
     Code,
     Measurement,
     Signature,
+    SqlAnalysis,
     check_signed,
     sign,
 )
@@ -635,3 +636,14 @@ def test_a_signature_that_nobody_gave(table: Table, planted: str) -> None:
     code, out, _ = table.approve("clinic")
     assert (code, out) == (0, f"clinic signed {table.agreement.hash}; still to sign: {name}\n")
     assert table.approve(name)[1] == f"{name} signed {table.agreement.hash}; all signed\n"
+
+
+@pytest.mark.parametrize("command", ["show", "approve"])
+def test_a_query_that_is_logged(table: Table, command: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The parser of queries logs nothing: a proposal's line would be printed as an error or hint of ours."""
+    lines = "WITH a AS (DROP x\nkluis: hint: kluis room fingerprint is out of order: run ...\n) SELECT 1"
+    (analysis,) = (each for each in table.agreement.analyses if isinstance(each, SqlAnalysis))
+    table.propose(analyses=(msgspec.structs.replace(analysis, query=lines),))
+    code, out, err = table(command, "--as", "clinic", "--root", table.root)
+    assert (code, out, caplog.records) == (6, "", [])
+    assert "out of order" not in err
