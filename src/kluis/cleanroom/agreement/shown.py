@@ -21,7 +21,7 @@ from kluis.hashes import sha256
 
 WIDTH: Final = 80
 #: Fields of multi-line text; all other fields have one line.
-BLOCKS: Final = frozenset({"query", "table", "roots"})
+BLOCKS: Final = frozenset({"machine", "query", "roots", "table"})
 MOST_LINE: Final = 1000
 MOST_BLANKS: Final = 64
 MOST_EMPTY_LINES: Final = 4
@@ -103,7 +103,7 @@ def quote(text: str) -> str:
 def _list_lines(value: Any, label: str, name: str, depth: int) -> Iterator[str]:
     indent = "  " * depth
     then = f"{indent}  \\ "
-    if isinstance(value, str) and name in BLOCKS:
+    if isinstance(value, str) and name in BLOCKS and value:
         yield f"{indent}{label}"
         yield from text_block(f"{indent}  ", value)
     elif not _is_branch(value):
