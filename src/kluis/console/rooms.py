@@ -23,7 +23,7 @@ from kluis.cleanroom.records.keyring import Keyring
 from kluis.cleanroom.records.reading import check_place, own_record
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.signing import approval
-from kluis.cleanroom.signing.explain import explain
+from kluis.cleanroom.signing.explain import answers_together, explain
 from kluis.console.state import Console
 from kluis.errors import KluisError, PolicyError, UnavailableError, UsageError
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
@@ -96,6 +96,7 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
         "missing": [name for name in names if name not in there],
         "fingerprints": {party.id: fingerprint.of(party) for party in proposal.parties},
         "figures": (budget.total_figures(proposal), budget.most_figures(proposal)),
+        "together": answers_together(proposal),
         "groups": {
             each.id: strictest_k(proposal.k_min, tuple(proposal.dataset(name).terms for name in each.inputs))
             for each in proposal.analyses
