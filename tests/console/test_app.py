@@ -7,14 +7,18 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from kluis.appraisal import dumps_machine
+from kluis.appraisal.policy.wants import ANY
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Signature
 from kluis.cleanroom.records.home import Home
 from kluis.console.state import Console
 from kluis.errors import UsageError
 from tests.cleanroom import samples
+from tests.cleanroom.running.test_machine import measured
 from tests.console.site import Case, Site
 
 
@@ -64,6 +68,18 @@ def test_an_agreement_is_a_contract(case: Case) -> None:
     assert "count(DISTINCT p.id)" in page
     assert case.agreement.hash in page
     assert "clinic signed this agreement, by its own record." in page
+
+
+def test_what_a_signer_must_not_miss(tmp_path: Path) -> None:
+    """The page states that the machine runs any guest, and which data sets several queries read."""
+    case = Case(tmp_path)
+    machine = dumps_machine(measured(ANY, any_guest=True))
+    code = msgspec.structs.replace(case.agreement.code, machine=machine)
+    queries = tuple(msgspec.structs.replace(samples.QUERY, id=name) for name in ("one", "two"))
+    case.propose(case.changed(code=code, analyses=queries))
+    page = case.site().get(f"/rooms/{case.room.file.room}").text
+    assert "<dt>Machine</dt><dd>around the code, WITH ANY GUEST: " in page
+    assert "of one person is not limited: labs by 2, people by 2.</p>" in page
 
 
 def test_a_signature_is_that_of_the_command(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from kluis.cleanroom.records.keyring import Keyring
 from kluis.cleanroom.records.reading import check_place, own_record
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.signing import approval
-from kluis.cleanroom.signing.explain import answers_together, explain
+from kluis.cleanroom.signing.explain import answers_together, describe_machine, explain
 from kluis.console.state import Console
 from kluis.errors import KluisError, PolicyError, UnavailableError, UsageError
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
@@ -109,6 +109,7 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
             for name in proposal.code.protection
             if name in set(ProtectionLevel)
         ],
+        "machine": describe_machine(proposal.code.machine) if proposal.code.machine else "",
         "everything": explain(proposal),
     }
 

@@ -121,14 +121,15 @@ def _code(code: Code, trust: Trust | None) -> list[str]:
             words = f"level {name} does not keep out {'; '.join(MEANINGS[known[name]].lets_in)}"
             lines += fold("    ", words, "    \\ ")
     if code.machine:
-        lines += fold("  machine  ", _machine(code.machine), "         \\ ")
+        lines += fold("  machine  ", describe_machine(code.machine), "         \\ ")
         lines += text_block("    ", code.machine.strip())
     for root in code.roots:
         lines += fold("  root     ", _root(root, trust), "         \\ ")
     return lines
 
 
-def _machine(text: str) -> str:
+def describe_machine(text: str) -> str:
+    """What the table of an agreement's machine means, in words."""
     try:
         machine = appraisal.loads_machine(text.encode())
     except KluisError as error:

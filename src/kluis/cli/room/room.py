@@ -128,8 +128,16 @@ def seal(
     opened.add_dataset(home, described, (sealed,))
     size = len(sealed)
     render.out(
-        {"dataset": dataset, "version": version, "bytes": size, "parts": as_json(described)["parts"]},
-        f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}; its key is in {home.path}",
+        {
+            "dataset": dataset,
+            "version": version,
+            "room": opened.file.room,
+            "title": opened.file.title,
+            "bytes": size,
+            "parts": as_json(described)["parts"],
+        },
+        f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}, for "
+        f"{quote(opened.file.title)}; its key is in {home.path}",
     )
     record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
 
