@@ -280,3 +280,17 @@ def test_a_room_joined_by_a_link(tmp_path: Path) -> None:
         Room(link).require_joined(home)
     want, got = rooms[0].file.room, rooms[1].file.room
     assert caught.value.message == f"{link}: want room {want!a}, as clinic joined it in {link}, got {got!a}"
+
+
+@pytest.mark.parametrize("words", [[], ["--agreement"]])
+def test_a_stop_where_a_link_leads_to_itself(table: Table, words: list[str]) -> None:
+    """A link to itself in the place of the folder keeps nobody from stopping; other commands refuse it."""
+    clinic, meant = table.homes["clinic"], table.agreement
+    clinic.agree(meant)
+    shutil.move(table.room.path, table.folder / "aside")
+    table.room.path.symlink_to(table.room.path)
+    code, _, err = table("approve", "--as", "clinic")
+    assert (code, "kluis: error: " in err) == (7, True)
+    code, out, err = table("approve", "--as", "clinic", "--stop", *words, *[meant.hash for _ in words])
+    assert (code, out) == (0, f"clinic stopped {meant.hash} (Sample)\n"), err
+    assert clinic.has_withdrawn(meant.hash)

@@ -194,7 +194,7 @@ class Home:
         One is by the folder's name, and one by where links in that name lead, if that is elsewhere: others
         can put a link to another room in a folder's place.
         """
-        names = dict.fromkeys((os.path.abspath(folder), os.fspath(folder.resolve())))
+        names = dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder)))
         return tuple(self.path / "places" / f"{sha256(os.fsencode(each)).hex()}.json" for each in names)
 
     def places_at(self, folder: Path) -> tuple[Place, ...]:
