@@ -100,6 +100,11 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def is_right_to_left(text: str) -> bool:
+    """Whether a text has letters that are written from right to left: what follows on its line can move."""
+    return any(unicodedata.bidirectional(each) in _RIGHT_TO_LEFT for each in text)
+
+
 def _list_lines(value: Any, label: str, name: str, depth: int) -> Iterator[str]:
     indent = "  " * depth
     then = f"{indent}  \\ "
@@ -165,7 +170,7 @@ def _problem(text: str, *, block: bool) -> str:
             continue
         if category[0] in "CZ" or _INVISIBLE.match(each):
             return f"want text that is seen as it is, got the character {_name(each)} at {place}"
-        if block and unicodedata.bidirectional(each) in _RIGHT_TO_LEFT:
+        if block and is_right_to_left(each):
             return f"want text from left to right, got the character {_name(each)} at {place}"
     if unicodedata.normalize("NFC", text) != text:
         return "want text in Unicode's form NFC, got another"
