@@ -107,7 +107,7 @@ def answers_together(agreement: Agreement) -> str:
     several = ", ".join(f"{name} by {count}" for name, count in sorted(read.items()) if count > 1)
     if not several:
         return ""
-    words = "each query is held to its groups alone; what several tell together of one person is not limited"
+    words = "the rules limit each query; what several tell together of one person is not limited"
     return f"{words}: {several}"
 
 

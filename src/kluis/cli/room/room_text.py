@@ -17,7 +17,7 @@ def format_result(kind: results.Format, plain: bytes) -> tuple[Any, str]:
     """A result for ``--json`` and for people; None for one without any figure.
 
     Raises:
-        FormatError, UnsupportedError: it is not one: the code of a room is not always what its name says.
+        FormatError, UnsupportedError: it is not one: nobody needs to have built the code that made it.
     """
     if not plain:
         return None, "no figures: every group is hidden, or it could not be computed"
