@@ -19,6 +19,8 @@ import pytest
 
 from kluis.cleanroom.agreement.agreement import Dataset
 from kluis.cleanroom.data import datasets
+from kluis.cleanroom.receipts.results import Format
+from kluis.cli.room.room_text import format_result
 from kluis.enclave import Table
 from kluis.enclave.boundary import memfile
 from kluis.errors import AuthenticityError, FormatError, UnsupportedError
@@ -83,7 +85,22 @@ def test_an_owners_file() -> None:
     with pytest.raises(
         UnsupportedError, match=r"^column x: want a number, string, boolean, date or timestamp"
     ):
-        datasets.read_plain(_parquet(table_of(BYTES.type, BYTES, STATED)), "file")
+        datasets.read_table(_parquet(table_of(BYTES.type, BYTES, STATED)), "file")
+
+
+def test_a_result() -> None:
+    """A recipient's client opens what the code of a room made, which nobody needs to have built."""
+    with pytest.raises(
+        UnsupportedError, match=r"^column x: want a number, string, boolean, date or timestamp"
+    ):
+        format_result("parquet", _parquet(table_of(BYTES.type, BYTES, STATED)))
+
+
+@pytest.mark.parametrize(("kind", "plain"), [("parquet", b"PAR1"), ("json", b'{"arms":[]}'), ("json", b"[")])
+def test_a_result_of_another_form(kind: Format, plain: bytes) -> None:
+    """Nor does it end with an error of ours that is none."""
+    with pytest.raises(FormatError, match=r"^result"):
+        format_result(kind, plain)
 
 
 def _parquet(table: pa.Table) -> bytes:

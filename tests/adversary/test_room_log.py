@@ -155,7 +155,7 @@ def test_the_name_of_another_room(held: Held, tmp_path: Path) -> None:
     assert (code, out) == (4, "")
     here, room = held.room.path, held.room.file.room
     assert f"want room '{room}', as clinic joined it in {here}, got '{other.file.room}'" in err
-    held.setting.homes["clinic"].place_path(held.room.path).unlink()
+    held.setting.homes["clinic"].place_paths(held.room.path)[0].unlink()
     code, out, _ = held.told()
     assert (code, f"of room {other.file.room[:16]}" in out) == (0, True)
     code, out, err = held.told("--agreement", held.agreement.hash)

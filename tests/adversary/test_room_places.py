@@ -112,7 +112,8 @@ def test_nothing_is_sealed_for_another_room(table: Table, tmp_path: Path) -> Non
     clinic = table.homes["clinic"]
     assert (clinic.next_version(OTHER, "people"), lines(table)) == (2, b"")
     state(table)
-    assert seal(table, tmp_path)[0] == 0
+    code, out, _ = seal(table, tmp_path)
+    assert (code, f'in {table.room.path}, for "Sample"; ' in out) == (0, True)
     assert clinic.next_version(samples.ROOM, "people") == 3
 
 
@@ -136,7 +137,7 @@ def test_another_room_is_not_joined_in_its_place(table: Table) -> None:
     code, out, err = table("init", "--as", "clinic")
     assert (code, out) == (4, "")
     assert refusal(table, "room", samples.ROOM, OTHER) in err
-    record = table.homes["clinic"].place_path(table.room.path)
+    (record,) = table.homes["clinic"].place_paths(table.room.path)
     assert f"if it is a new room, remove {record} and join it" in err
     record.unlink()
     code, out, _ = table("init", "--as", "clinic")
@@ -153,7 +154,7 @@ def test_a_room_with_the_id_of_another(table: Table, tmp_path: Path) -> None:
     assert (code, out) == (4, "")
     assert f"{theirs.path}: want title 'Sample', as clinic joined it in {here}, got 'Synthetic'" in err
     assert "join nothing here, and ask who made this folder" in err
-    assert table.homes["clinic"].place(theirs.path) is None
+    assert table.homes["clinic"].places_at(theirs.path) == ()
 
 
 def test_a_room_that_was_there_first(table: Table) -> None:
@@ -227,3 +228,69 @@ def test_a_record_of_a_place_is_ones_own(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as caught:
         other.require_joined(home)
     assert caught.value.code == "room_unjoined"
+
+
+def linked(table: Table) -> Room:
+    """A party's two rooms in one share; whoever holds it puts a link to one in the other's place."""
+    theirs = Room.create(table.folder / "theirs", "Synthetic", "Tests")
+    clinic = table.homes["clinic"]
+    theirs.join(clinic, clinic.public("The clinic", ("owner",)))
+    shutil.move(table.room.path, table.folder / "aside")
+    table.room.path.symlink_to(theirs.path)
+    return theirs
+
+
+@pytest.mark.parametrize("command", ["seal", "show", "approve", "init"])
+def test_a_link_to_another_room_in_a_rooms_place(table: Table, tmp_path: Path, command: str) -> None:
+    """Nothing is sealed for, shown of or joined in another of a party's rooms under this one's name."""
+    theirs = linked(table)
+    code, out, err = seal(table, tmp_path) if command == "seal" else table(command, "--as", "clinic")
+    assert (code, out) == (4, "")
+    assert refusal(table, "room", samples.ROOM, theirs.file.room) in err
+    assert "somebody replaced room.json, or the folder by a link" in err
+    assert table.homes["clinic"].next_version(theirs.file.room, "people") == 1
+
+
+def test_a_stop_where_a_link_leads_elsewhere(table: Table) -> None:
+    """A stop is of the room that the party joined under the name, and not of the one that a link leads to."""
+    clinic, meant = table.homes["clinic"], table.agreement
+    clinic.agree(meant)
+    theirs = linked(table)
+    elsewhere = msgspec.structs.replace(meant, room=theirs.file.room, title="Synthetic")
+    clinic.agree(elsewhere)
+    code, out, _ = table("approve", "--as", "clinic", "--stop")
+    assert (code, out) == (
+        0,
+        f"clinic stopped {meant.hash} (Sample)\nstill in force: {elsewhere.hash} (Synthetic)\n",
+    )
+
+
+def test_a_room_joined_by_a_link(tmp_path: Path) -> None:
+    """One that a party joined by a link's name is that room under both names, and no other under either."""
+    home = Home.create(tmp_path / "clinic", "clinic")
+    rooms = [Room.create(tmp_path / name, name, "Tests") for name in ("one", "two")]
+    link = tmp_path / "link"
+    link.symlink_to(rooms[0].path)
+    Room(link).join(home, home.public("The clinic", ("owner",)))
+    rooms[0].require_joined(home)
+    rooms[1].join(home, home.public("The clinic", ("owner",)))
+    link.unlink()
+    link.symlink_to(rooms[1].path)
+    with pytest.raises(AuthenticityError) as caught:
+        Room(link).require_joined(home)
+    want, got = rooms[0].file.room, rooms[1].file.room
+    assert caught.value.message == f"{link}: want room {want!a}, as clinic joined it in {link}, got {got!a}"
+
+
+@pytest.mark.parametrize("words", [[], ["--agreement"]])
+def test_a_stop_where_a_link_leads_to_itself(table: Table, words: list[str]) -> None:
+    """A link to itself in the place of the folder keeps nobody from stopping; other commands refuse it."""
+    clinic, meant = table.homes["clinic"], table.agreement
+    clinic.agree(meant)
+    shutil.move(table.room.path, table.folder / "aside")
+    table.room.path.symlink_to(table.room.path)
+    code, _, err = table("approve", "--as", "clinic")
+    assert (code, "kluis: error: " in err) == (7, True)
+    code, out, err = table("approve", "--as", "clinic", "--stop", *words, *[meant.hash for _ in words])
+    assert (code, out) == (0, f"clinic stopped {meant.hash} (Sample)\n"), err
+    assert clinic.has_withdrawn(meant.hash)

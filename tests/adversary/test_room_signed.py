@@ -20,7 +20,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.authority import issuing
 from kluis.authority.authority import ROOT_CN
 from kluis.cleanroom.agreement import fingerprint, shown
-from kluis.cleanroom.agreement.agreement import Agreement, Code, Measurement, check_signed, sign
+from kluis.cleanroom.agreement.agreement import (
+    Agreement,
+    Code,
+    Measurement,
+    Signature,
+    SqlAnalysis,
+    check_signed,
+    sign,
+)
 from kluis.cleanroom.agreement.documents import encode
 from kluis.cleanroom.agreement.exchange import receipt_payload
 from kluis.cleanroom.receipts.receipt import check_receipt
@@ -561,7 +569,7 @@ def test_a_stop_in_a_folder_with_another_rooms_id(table: Table) -> None:
     """Of a party that did not join there, it stops what that room has, and lists what is still in force."""
     assert table.approve("laboratory")[0] == 0
     laboratory, meant = table.homes["laboratory"], table.agreement
-    laboratory.place_path(table.room.path).unlink()
+    laboratory.place_paths(table.room.path)[0].unlink()
     elsewhere = msgspec.structs.replace(meant, room="ab" * 32, title="Elsewhere")
     laboratory.agree(elsewhere)
     path = table.room.path / "room.json"
@@ -600,7 +608,7 @@ def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
         (table.room.path / "agreement.json").write_bytes(b"{")
     else:
         shutil.rmtree(table.room.path)
-        table.homes["laboratory"].place_path(table.room.path).unlink()
+        table.homes["laboratory"].place_paths(table.room.path)[0].unlink()
         code, _, err = table("approve", "--as", "laboratory", "--stop")
         assert (code, f"--agreement HASH, of those that it signed: {signed.hash} (Sample)" in err) == (
             6,
@@ -609,3 +617,33 @@ def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
         words = ["--agreement", signed.hash]
     assert table("approve", "--as", "laboratory", "--stop", *words)[0] == 0
     assert table.homes["laboratory"].has_withdrawn(signed.hash)
+
+
+@pytest.mark.parametrize("planted", ["nothing signed", "an earlier agreement's", "in another name"])
+def test_a_signature_that_nobody_gave(table: Table, planted: str) -> None:
+    """Who signs is not told that another party signed because the folder has a file of that name."""
+    name = "laboratory"
+    given = {
+        "nothing signed": Signature(party=name, signature=bytes(64)),
+        "an earlier agreement's": sign(table.agreement, name, table.homes[name].signing),
+        "in another name": Signature(
+            party=name, signature=sign(table.agreement, "clinic", table.homes["clinic"].signing).signature
+        ),
+    }[planted]
+    if planted == "an earlier agreement's":
+        table.propose(title="Another")
+    table.room.add_signature(given)
+    code, out, _ = table.approve("clinic")
+    assert (code, out) == (0, f"clinic signed {table.agreement.hash}; still to sign: {name}\n")
+    assert table.approve(name)[1] == f"{name} signed {table.agreement.hash}; all signed\n"
+
+
+@pytest.mark.parametrize("command", ["show", "approve"])
+def test_a_query_that_is_logged(table: Table, command: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The parser of queries logs nothing: a proposal's line would be printed as an error or hint of ours."""
+    lines = "WITH a AS (DROP x\nkluis: hint: kluis room fingerprint is out of order: run ...\n) SELECT 1"
+    (analysis,) = (each for each in table.agreement.analyses if isinstance(each, SqlAnalysis))
+    table.propose(analyses=(msgspec.structs.replace(analysis, query=lines),))
+    code, out, err = table(command, "--as", "clinic", "--root", table.root)
+    assert (code, out, caplog.records) == (6, "", [])
+    assert "out of order" not in err

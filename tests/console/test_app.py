@@ -7,13 +7,18 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from kluis.appraisal import dumps_machine
+from kluis.appraisal.policy.wants import ANY
 from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.agreement.agreement import Signature
 from kluis.cleanroom.records.home import Home
 from kluis.console.state import Console
 from kluis.errors import UsageError
 from tests.cleanroom import samples
+from tests.cleanroom.running.test_machine import measured
 from tests.console.site import Case, Site
 
 
@@ -65,6 +70,18 @@ def test_an_agreement_is_a_contract(case: Case) -> None:
     assert "clinic signed this agreement, by its own record." in page
 
 
+def test_what_a_signer_must_not_miss(tmp_path: Path) -> None:
+    """The page states that the machine runs any guest, and which data sets several queries read."""
+    case = Case(tmp_path)
+    machine = dumps_machine(measured(ANY, any_guest=True))
+    code = msgspec.structs.replace(case.agreement.code, machine=machine)
+    queries = tuple(msgspec.structs.replace(samples.QUERY, id=name) for name in ("one", "two"))
+    case.propose(case.changed(code=code, analyses=queries))
+    page = case.site().get(f"/rooms/{case.room.file.room}").text
+    assert "<dt>Machine</dt><dd>around the code, WITH ANY GUEST: " in page
+    assert "of one person is not limited: labs by 2, people by 2.</p>" in page
+
+
 def test_a_signature_is_that_of_the_command(tmp_path: Path) -> None:
     """A party signs in the page what it read: its record, the room and the log have it."""
     case = Case(tmp_path)
@@ -78,6 +95,9 @@ def test_a_signature_is_that_of_the_command(tmp_path: Path) -> None:
     assert [each.party for each in case.room.signed_agreement().signatures] == ["clinic"]
     assert site.get(f"{room}/events").text.count("agreement.signed") == 2
     assert "waits for signatures" in site.get("/rooms").text
+    case.room.add_signature(Signature(party="laboratory", signature=bytes(64)))  # which it did not give
+    names = "clinic, with the keys that this agreement names</dd>\n<dt>Still to sign</dt><dd>laboratory</dd>"
+    assert f"<dt>Signed by</dt><dd>{names}" in site.get(room).text
 
 
 def test_unconfirmed_parties_need_their_fingerprints(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from kluis.cleanroom.agreement import fingerprint
-from kluis.cleanroom.agreement.agreement import Agreement, SqlAnalysis, check_signed
+from kluis.cleanroom.agreement.agreement import Agreement, SqlAnalysis, check_signed, signers
 from kluis.cleanroom.agreement.terms import strictest_k
 from kluis.cleanroom.analyses import budget
 from kluis.cleanroom.receipts.receipt import CheckedReceipt, check_receipt
@@ -22,7 +22,7 @@ from kluis.cleanroom.records.keyring import Keyring
 from kluis.cleanroom.records.reading import check_place, own_record
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.signing import approval
-from kluis.cleanroom.signing.explain import explain
+from kluis.cleanroom.signing.explain import answers_together, describe_machine, explain
 from kluis.console.state import Console
 from kluis.errors import KluisError, PolicyError, UnavailableError, UsageError
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
@@ -87,7 +87,7 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
     proposal = approval.read_proposal(room)
     homes = [each for each in console.homes() if each.party in {party.id for party in proposal.parties}]
     readers = [_reader(home, proposal) for home in homes]
-    there = {each.party for each in room.signed_agreement().signatures}
+    there = signers(proposal, room.signed_agreement().signatures)
     names = [party.id for party in proposal.parties]
     return {
         "agreement": proposal,
@@ -96,6 +96,7 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
         "missing": [name for name in names if name not in there],
         "fingerprints": {party.id: fingerprint.of(party) for party in proposal.parties},
         "figures": (budget.total_figures(proposal), budget.most_figures(proposal)),
+        "together": answers_together(proposal),
         "groups": {
             each.id: strictest_k(proposal.k_min, tuple(proposal.dataset(name).terms for name in each.inputs))
             for each in proposal.analyses
@@ -108,6 +109,7 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
             for name in proposal.code.protection
             if name in set(ProtectionLevel)
         ],
+        "machine": describe_machine(proposal.code.machine) if proposal.code.machine else "",
         "everything": explain(proposal),
     }
 

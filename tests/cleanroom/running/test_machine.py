@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,17 +20,18 @@ from kluis.appraisal import (
 )
 from kluis.appraisal.draft import draft
 from kluis.appraisal.policy.wants import ANY, REFERENCE, OneOf
-from kluis.cleanroom.agreement.agreement import Code
+from kluis.cleanroom.agreement.agreement import Code, check_signed
 from kluis.cleanroom.agreement.documents import encode
 from kluis.cleanroom.receipts.verdict import policy_of
-from kluis.cleanroom.signing.explain import _code
+from kluis.cleanroom.signing.explain import _code, explain
 from kluis.enclave.vaults import ExpectedVault
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError, PolicyError, UsageError
 from kluis.evidence import ProtectionLevel, Tee, verify
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.formats.snp.tcb import Product
 from tests.appraisal.rules.test_machine import EVIDENCE, FORGE, MACHINE, _alone
 from tests.authority.amd.chips import chip
+from tests.cleanroom import samples
 from tests.cleanroom.samples import code
 from tests.evidence.forge import IMAGE, NONCE, NOW
 from tests.evidence.machine import MachineForge
@@ -123,6 +125,20 @@ def test_levels() -> None:
     """The level of a machine is one that an agreement may name."""
     assert agreed(TABLE).protection == frozenset({ProtectionLevel.VM})
     assert isinstance(code(), Code)
+
+
+def test_an_agreement_on_a_machine(tmp_path: Path) -> None:
+    """Its parties are shown each line of the table, and sign it; a text that turns around is refused."""
+    setting = samples.setting(tmp_path)
+    on = msgspec.structs.replace(setting.agreement.code, machine=TABLE)
+    setting.agreement = msgspec.structs.replace(setting.agreement, code=on)
+    assert check_signed(setting.signed()) == setting.agreement
+    lines = [each.lstrip(" |\\") for each in explain(setting.agreement).splitlines()]
+    for word in TABLE.split():
+        assert sum(word[:70] in each for each in lines) >= 2  # in words, and in everything that is signed
+    hostile = msgspec.structs.replace(on, machine=f"# \u05d0\n{TABLE}")
+    with pytest.raises(PolicyError, match=r"^agreement.code.machine: want text from left to right"):
+        msgspec.structs.replace(setting.agreement, code=hostile).check()
 
 
 @pytest.mark.parametrize("policy", [agreed, vault])

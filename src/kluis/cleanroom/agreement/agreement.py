@@ -7,7 +7,8 @@ are whole numbers, so that its canonical form has no rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -304,6 +305,23 @@ def check_signed(signed: SignedAgreement) -> Agreement:
         key = agreement.party(each.party).signing_key
         check_signature(key, each.signature, SIGNED_AS, signed.agreement, f"agreement, {each.party}")  # 3
     return agreement
+
+
+def signers(agreement: Agreement, signatures: Iterable[Signature]) -> frozenset[str]:
+    """The parties that signed an agreement: whose signature is by the key that the agreement gives them.
+
+    Args:
+        agreement: that they are to sign.
+        signatures: from the room's folder, where anyone who can write it can put anything.
+    """
+    keys, raw = {each.id: each.signing_key for each in agreement.parties}, encode(agreement)
+    valid = set()
+    for each in signatures:
+        with contextlib.suppress(AuthenticityError):
+            if each.party in keys:
+                check_signature(keys[each.party], each.signature, SIGNED_AS, raw, f"agreement, {each.party}")
+                valid.add(each.party)
+    return frozenset(valid)
 
 
 def _want_once(what: str, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from kluis.hashes import sha256
 
 WIDTH: Final = 80
 #: Fields of multi-line text; all other fields have one line.
-BLOCKS: Final = frozenset({"query", "table", "roots"})
+BLOCKS: Final = frozenset({"machine", "query", "roots", "table"})
 MOST_LINE: Final = 1000
 MOST_BLANKS: Final = 64
 MOST_EMPTY_LINES: Final = 4
@@ -100,10 +100,15 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def is_right_to_left(text: str) -> bool:
+    """Whether a text has letters that are written from right to left: what follows on its line can move."""
+    return any(unicodedata.bidirectional(each) in _RIGHT_TO_LEFT for each in text)
+
+
 def _list_lines(value: Any, label: str, name: str, depth: int) -> Iterator[str]:
     indent = "  " * depth
     then = f"{indent}  \\ "
-    if isinstance(value, str) and name in BLOCKS:
+    if isinstance(value, str) and name in BLOCKS and value:
         yield f"{indent}{label}"
         yield from text_block(f"{indent}  ", value)
     elif not _is_branch(value):
@@ -165,7 +170,7 @@ def _problem(text: str, *, block: bool) -> str:
             continue
         if category[0] in "CZ" or _INVISIBLE.match(each):
             return f"want text that is seen as it is, got the character {_name(each)} at {place}"
-        if block and unicodedata.bidirectional(each) in _RIGHT_TO_LEFT:
+        if block and is_right_to_left(each):
             return f"want text from left to right, got the character {_name(each)} at {place}"
     if unicodedata.normalize("NFC", text) != text:
         return "want text in Unicode's form NFC, got another"

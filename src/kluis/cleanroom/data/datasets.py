@@ -276,8 +276,16 @@ def _type_of(name: str, kind: pl.DataType) -> ColumnType:
     return column_type
 
 
-def read_plain(data: bytes, what: str) -> pl.DataFrame:
-    """Read an owner's own Parquet file before it is sealed.
+def read_table(data: bytes, what: str, hint: str | None = None) -> pl.DataFrame:
+    """Read a plain Parquet file of columns that an agreement can express.
+
+    Polars takes the values of its extension type for addresses in memory, so columns of any other type are
+    refused before a value is read.
+
+    Args:
+        data: the file.
+        what: its name for error messages.
+        hint: of the error if it is not Parquet.
 
     Raises:
         FormatError: not Parquet.
@@ -285,10 +293,7 @@ def read_plain(data: bytes, what: str) -> pl.DataFrame:
     """
     try:
         for name, kind in pl.scan_parquet(io.BytesIO(data)).collect_schema().items():
-            _type_of(name, kind)  # before a value is read, as inside
+            _type_of(name, kind)
         return pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise FormatError(
-            f"{what}: want a Parquet file, got another",
-            hint="write it as Parquet: polars.read_csv(FILE).write_parquet(OUT)",
-        ) from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise FormatError(f"{what}: want a Parquet file, got another", hint=hint) from error

@@ -297,7 +297,7 @@ class _Groups:
         if order is not None:
             only(order, "expressions")
             for each in order.expressions:
-                only(each, "this", "desc", "nulls_first")
+                only(each, "this", "desc")
                 places.append((self._position(each.this, names), bool(each.args.get("desc"))))
         return tuple(places)
 

@@ -188,15 +188,19 @@ class Home:
         """
         write_once(self.pin_path(party), encode(Pin(party=party, keys=keys)))
 
-    def place_path(self, folder: Path) -> Path:
-        """The path of the record of the room that this party joined in a folder."""
-        name = sha256(os.fsencode(folder.resolve())).hex()
-        return self.path / "places" / f"{name}.json"
+    def place_paths(self, folder: Path) -> tuple[Path, ...]:
+        """The paths of the records of the room that this party joined in a folder.
 
-    def place(self, folder: Path) -> Place | None:
-        """The room that this party joined in a folder; None if it joined none there."""
-        path = self.place_path(folder)
-        return self._read(str(path.relative_to(self.path)), Place) if path.exists() else None
+        One is by the folder's name, and one by where links in that name lead, if that is elsewhere: others
+        can put a link to another room in a folder's place.
+        """
+        names = dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder)))
+        return tuple(self.path / "places" / f"{sha256(os.fsencode(each)).hex()}.json" for each in names)
+
+    def places_at(self, folder: Path) -> tuple[Place, ...]:
+        """The room that this party joined in a folder, by its name and by where that leads; () if none."""
+        paths = [each for each in self.place_paths(folder) if each.exists()]
+        return tuple(self._read(str(each.relative_to(self.path)), Place) for each in paths)
 
     def places(self) -> tuple[Place, ...]:
         """Every room that this party joined, with its folder."""
@@ -205,9 +209,10 @@ class Home:
 
     def keep_place(self, folder: Path, room: str, title: str, purpose: str) -> None:
         """Record the room that this party joined in a folder."""
-        name = os.fsencode(folder.resolve()).decode("utf-8", "backslashreplace")
+        name = os.fsencode(os.path.abspath(folder)).decode("utf-8", "backslashreplace")
         place = Place(folder=name, room=room, title=title, purpose=purpose)
-        files.write(self.place_path(folder), encode(place))
+        for each in self.place_paths(folder):
+            files.write(each, encode(place))
 
     def accept_root(self, root: str) -> None:
         """Record that this party accepts evidence under a root, by ``trust.identity_of``."""

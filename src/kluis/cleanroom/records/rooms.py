@@ -139,10 +139,10 @@ class Room:
             AuthenticityError: by the party's own record, the folder was another room, or the room of this id
                 has another title or purpose.
         """
-        here = home.place(self.path)
+        here = home.places_at(self.path)
         # The one that makes a room can give it another's id from the beginning.
         same = [each for each in home.places() if each.room == self.file.room]
-        for known in [here, *same] if here is not None else same:
+        for known in (*here, *same):
             for what, want, got in (
                 ("room", known.room, self.file.room),
                 ("title", known.title, self.file.title),
@@ -150,10 +150,10 @@ class Room:
             ):
                 if got != want:
                     hint = "somebody copied that room's id: join nothing here, and ask who made this folder"
-                    if known is here:
-                        record = home.place_path(self.path)
-                        hint = "somebody replaced room.json: ask the other parties"
-                        hint += f"; if it is a new room, remove {record} and join it"
+                    if known in here:
+                        records = " and ".join(map(str, home.place_paths(self.path)))
+                        hint = "somebody replaced room.json, or the folder by a link: ask the other parties"
+                        hint += f"; if it is a new room, remove {records} and join it"
                     raise AuthenticityError(
                         f"{self.path}: want {what} {foreign(want, 80)!a}, as {home.party} joined it in "
                         f"{known.folder}, got {foreign(got, 80)!a}",
@@ -169,7 +169,7 @@ class Room:
             AuthenticityError: as :meth:`require_same`.
         """
         self.require_same(home)
-        if home.place(self.path) is None:
+        if not home.places_at(self.path):
             raise PolicyError(
                 f"{self.path}: {home.party} joined no room there, by its own record; it states to be "
                 f"{foreign(self.file.title, 80)!a}, room {self.file.room[:16]}..",

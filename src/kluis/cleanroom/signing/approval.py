@@ -104,5 +104,5 @@ def publish(room: Room, home: Home, trust: Trust, agreement: Agreement, signatur
     """
     remember(home, trust, agreement)
     room.add_signature(signature)
-    signed = {each.party for each in room.signed_agreement().signatures}
+    signed = agreements.signers(agreement, room.signed_agreement().signatures)
     return sorted({each.id for each in agreement.parties} - signed)

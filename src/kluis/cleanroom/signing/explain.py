@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from kluis import appraisal
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Agreement, Code, Party, SqlAnalysis
@@ -67,6 +69,8 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
         f"  together they publish at most {budget.total_figures(agreement)} figures; "
         f"the limit is {budget.most_figures(agreement)}"
     )
+    if several := answers_together(agreement):
+        lines += fold("  ", several, "  \\ ")
     for analysis in agreement.analyses:
         inputs = tuple(agreement.dataset(name).terms for name in analysis.inputs)
         k = strictest_k(agreement.k_min, inputs)
@@ -92,6 +96,21 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
     return lines
 
 
+def answers_together(agreement: Agreement) -> str:
+    """A warning that names the data sets that several queries read, in one sentence; "" if there are none.
+
+    The rules hold one query to its groups. A co-owner's columns can divide the same persons in many ways, and
+    what the answers tell together is not limited.
+    """
+    queries = [each for each in agreement.analyses if isinstance(each, SqlAnalysis)]
+    read = Counter(name for each in queries for name in set(each.inputs))
+    several = ", ".join(f"{name} by {count}" for name, count in sorted(read.items()) if count > 1)
+    if not several:
+        return ""
+    words = "the rules limit each query; what several tell together of one person is not limited"
+    return f"{words}: {several}"
+
+
 def _code(code: Code, trust: Trust | None) -> list[str]:
     missing = ", ".join(code.lacks) or "nothing"
     words = f"{', '.join(code.protection)}; debug never; may be missing: {missing}"
@@ -102,14 +121,15 @@ def _code(code: Code, trust: Trust | None) -> list[str]:
             words = f"level {name} does not keep out {'; '.join(MEANINGS[known[name]].lets_in)}"
             lines += fold("    ", words, "    \\ ")
     if code.machine:
-        lines += fold("  machine  ", _machine(code.machine), "         \\ ")
+        lines += fold("  machine  ", describe_machine(code.machine), "         \\ ")
         lines += text_block("    ", code.machine.strip())
     for root in code.roots:
         lines += fold("  root     ", _root(root, trust), "         \\ ")
     return lines
 
 
-def _machine(text: str) -> str:
+def describe_machine(text: str) -> str:
+    """What the table of an agreement's machine means, in words."""
     try:
         machine = appraisal.loads_machine(text.encode())
     except KluisError as error:

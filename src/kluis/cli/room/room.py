@@ -66,7 +66,8 @@ def init(
         )
     home = open_home(homes, party, make=True)
     if is_new:
-        home.place_path(room).unlink(missing_ok=True)  # of an earlier room in this folder
+        for record_of_place in home.place_paths(room):  # of an earlier room in this folder
+            record_of_place.unlink(missing_ok=True)
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
     printed = fingerprint.of(home.public(name or party, ("owner",)))
     value = {
@@ -105,7 +106,8 @@ def seal(
     opened.require_joined(home)
     datasets.check_name(dataset, "--dataset")
     with files.named(file) as data:
-        table = datasets.read_plain(data.read(), str(file))
+        hint = "write it as Parquet: polars.read_csv(FILE).write_parquet(OUT)"
+        table = datasets.read_table(data.read(), str(file), hint)
     agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()
@@ -126,8 +128,16 @@ def seal(
     opened.add_dataset(home, described, (sealed,))
     size = len(sealed)
     render.out(
-        {"dataset": dataset, "version": version, "bytes": size, "parts": as_json(described)["parts"]},
-        f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}; its key is in {home.path}",
+        {
+            "dataset": dataset,
+            "version": version,
+            "room": opened.file.room,
+            "title": opened.file.title,
+            "bytes": size,
+            "parts": as_json(described)["parts"],
+        },
+        f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}, for "
+        f"{quote(opened.file.title)}; its key is in {home.path}",
     )
     record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
 

@@ -146,8 +146,8 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
     reached.
     """
     problems: list[str] = []
-    opened, place = None, home.place(room)
-    meant = place.room if place else ""
+    opened, places = None, home.places_at(room)
+    meant = places[0].room if places else ""
     try:
         opened = Room(room)
         meant = meant or opened.file.room

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from typing import Any, cast
 
-import msgspec
-
+from kluis.cleanroom.agreement.documents import as_json, decode
+from kluis.cleanroom.agreement.shown import is_right_to_left
 from kluis.cleanroom.receipts import results
 from kluis.cleanroom.receipts.receipt import CheckedReceipt
 from kluis.cli import render
@@ -14,19 +14,25 @@ from kluis.views.rooms import receipt_rows
 
 
 def format_result(kind: results.Format, plain: bytes) -> tuple[Any, str]:
-    """A result for ``--json`` and for people; None for one without any figure."""
+    """A result for ``--json`` and for people; None for one without any figure.
+
+    Raises:
+        FormatError, UnsupportedError: it is not one: nobody needs to have built the code that made it.
+    """
     if not plain:
         return None, "no figures: every group is hidden, or it could not be computed"
     if kind == "parquet":
-        import polars as pl  # which the extra brings
+        from kluis.cleanroom.data.datasets import read_table  # which needs what the extra brings
 
-        table = pl.read_parquet(io.BytesIO(plain))
+        table = read_table(plain, "result")
         rows = [
             tuple(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
             for row in table.rows()
         ]
-        return table.to_dicts(), render.table(rows, tuple(table.columns))
-    value = cast("dict[str, Any]", msgspec.json.decode(plain))
+        return table.to_dicts(), _lay_out(rows, tuple(table.columns))
+    from kluis.cleanroom.analyses.model import ModelResult  # likewise
+
+    value = cast("dict[str, Any]", as_json(decode(plain, ModelResult, "result")))
     if not value["arms"]:
         return value, "no scores: too few persons have the outcome, or do not"
     rows = [
@@ -37,7 +43,17 @@ def format_result(kind: results.Format, plain: bytes) -> tuple[Any, str]:
         )
         for each in (*value["arms"], *value["differences"])
     ]
-    return value, render.table(rows, ("", "AUC", "95 % interval"))
+    return value, _lay_out(rows, ("", "AUC", "95 % interval"))
+
+
+def _lay_out(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    """A table; with text from right to left, a line for each figure.
+
+    A terminal shows numbers after such a text, which an owner's data can have, in the order of other columns.
+    """
+    if not any(is_right_to_left(cell) for row in rows for cell in row):
+        return render.table(rows, head)
+    return "\n\n".join(render.table(list(zip(head, row, strict=True))) for row in rows)
 
 
 def summary_of(checked: CheckedReceipt, *, limits: bool = True) -> str:
