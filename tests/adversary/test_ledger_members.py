@@ -13,7 +13,12 @@ import pytest
 from kluis.formats.ccf import tables
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
-from kluis.ledger.governance.faults import ProposalReplay, ProposalTooOld
+from kluis.ledger.governance.faults import (
+    InvalidInput,
+    ProposalFailedToValidate,
+    ProposalReplay,
+    ProposalTooOld,
+)
 from kluis.ledger.governance.requests import Kind
 from tests.ledger.governance.consortium import NO, NOW, Consortium, Party, key, opened
 from tests.services.ledger.members import Member
@@ -249,6 +254,19 @@ def test_a_ballot_is_one_vote_at_most(voting: Consortium, name: str) -> None:
         after = voting.vote(proposal, three, "export const vote = () => false;")
     assert after.state == "Rejected", after.info
     assert one.id not in [member for member, vote in after.info["final_votes"].items() if vote]
+
+
+def test_scripts_that_their_engine_could_not_compile(voting: Consortium) -> None:
+    """A ballot and a constitution for which the compiler could lack memory, and read what is not its own."""
+    at = NOW + 10 + len(BALLOTS)
+    proposal = voting.propose({"name": "trigger_ledger_chunk"}, created_at=at)
+    for form in ("(class{#a=1});", "a\n", "é;"):
+        with pytest.raises(InvalidInput, match="of at most 24576 bytes"):
+            voting.vote(proposal, voting.members[0], form * (24 * 1024 // len(form.encode()) + 1))
+        long = {"name": "set_constitution", "args": {"constitution": form * (200_000 // len(form))}}
+        with pytest.raises(ProposalFailedToValidate, match="want at most 131072 bytes of source, got"):
+            voting.propose(long, created_at=at + 1)
+    assert voting.vote(proposal, voting.members[0], "export const vote = () => true;").state == "Open"
 
 
 def test_members_of_one_key_are_one_member(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import subprocess
@@ -172,10 +173,40 @@ def test_memory_and_stack(body: str, what: str) -> None:
     assert run("export const f = () => 1;") == 1
 
 
+FORMS = ("(class{#a=1});", "(class{static #a=1});", "a\n", "a?.b;", "QUFB\n", "a=>b=>c;", "$=>0;", "()=>{};")
+HEAPS = (1 << 20, 6 << 20, 16 << 20)
+
+
+@pytest.mark.parametrize("heap", HEAPS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [64 << 10, 256 << 10])
+def test_source_that_the_heap_might_not_compile(form: str, heap: int, size: int) -> None:
+    """It is refused before the compiler reads it: one that lacks memory reads what is not its own."""
+    most = heap // engine_module.HEAP_EACH
+    with Engine(Limits(seconds=20, heap=heap)) as engine, pytest.raises(ScriptLimit) as refused:
+        engine.evaluate("m", _of_size(form, size))
+    assert refused.value.message == f"script: want at most {most} bytes of source, got {size}"
+
+
+@pytest.mark.parametrize("heap", HEAPS)
+@pytest.mark.parametrize("form", FORMS)
+def test_source_that_the_heap_compiles(form: str, heap: int) -> None:
+    """The longest source is compiled, and no module after it has a byte."""
+    with Engine(Limits(seconds=20, heap=heap)) as engine:
+        with contextlib.suppress(ScriptThrew):  # it has no such names
+            engine.evaluate("m", _of_size(form, heap // engine_module.HEAP_EACH))
+        with pytest.raises(ScriptLimit, match="want at most 0 bytes of source, got 2"):
+            engine.evaluate("n", "é")
+
+
+def _of_size(form: str, size: int) -> str:
+    return form * (size // len(form)) + "\n" * (size % len(form))
+
+
 @pytest.mark.parametrize("opening", ["(", "[", "{a:", "-", "!", "x=>", "`${"])
 def test_deep_source(opening: str) -> None:
     """Text that is nested too deeply for the compiler ends as an error, in the main thread and in another."""
-    source = "export const f = " + opening * 100_000
+    source = "export const f = " + opening * 10_000
 
     def evaluate() -> None:
         with pytest.raises((ScriptThrew, ScriptLimit)):

@@ -28,7 +28,7 @@ from kluis.ledger.js import Engine, HostFault, Limits, ScriptError, ScriptLimit,
 from kluis.ledger.store import Transaction
 
 OF_CONSTITUTION: Final = Limits(seconds=5.0, heap=64 << 20)
-OF_BALLOT: Final = Limits(seconds=0.5, heap=8 << 20, stack=512 << 10)
+OF_BALLOT: Final = Limits(seconds=0.5, heap=16 << 20, stack=512 << 10)
 EXPORTS: Final = ("validate", "resolve", "apply")
 _TOO_LONG: Final = "Operation took too long to complete."
 _HERE: Final = importlib.resources.files(__package__)
@@ -191,13 +191,15 @@ class Constitution:
 def check(source: str, rules: Rules | None = None) -> None:
     """Check that a text is a constitution: a module that exports the three functions.
 
-    It is evaluated without tables, and as a script of one person: nobody accepted it yet.
+    It is evaluated without tables, and as a script of one person: nobody accepted it yet. So it has the time
+    of a ballot, but the memory of a constitution, which bounds the length of a source.
 
     Raises:
         HostFault: it is not.
     """
+    limits = rules or Rules()
     try:
-        with Engine((rules or Rules()).ballot, plain=True) as engine:
+        with Engine(dataclasses.replace(limits.ballot, heap=limits.constitution.heap), plain=True) as engine:
             exports = engine.evaluate("constitution", source)
     except ScriptError as error:
         raise HostFault(f"the constitution is not valid: {_failure(error, '').reason}") from None

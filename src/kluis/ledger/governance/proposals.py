@@ -37,7 +37,8 @@ OPEN: Final = "Open"
 ACCEPTED: Final = "Accepted"
 WITHDRAWN: Final = "Withdrawn"
 STATES: Final = frozenset({OPEN, ACCEPTED, WITHDRAWN, "Rejected", "Failed", "Dropped"})
-MAX_BALLOT: Final = 64 * 1024
+MAX_BALLOT: Final = 24 * 1024
+"""Bytes: what its engine compiles, next to the objects that a ballot gets."""
 
 
 @frozen
@@ -281,9 +282,9 @@ def _ballot(request: Request) -> str:
         script = read_object(request.payload, "ballot").get("ballot")
     except FormatError as error:
         raise InvalidInput(error.message) from None
-    if not isinstance(script, str) or len(script) > MAX_BALLOT:
+    if not isinstance(script, str) or len(script.encode("utf-8", "replace")) > MAX_BALLOT:
         raise InvalidInput(
-            f'ballot: want {{"ballot": text}} of at most {MAX_BALLOT} characters, got something else'
+            f'ballot: want {{"ballot": text}} of at most {MAX_BALLOT} bytes, got something else'
         )
     return script
 

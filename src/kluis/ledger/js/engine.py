@@ -43,6 +43,10 @@ _BIND: Final = """{
 void 0;"""
 # As a literal of a BigInt, also within a string or a comment.
 _LARGE: Final = re.compile(r"(?<![\w$])\d[\da-fA-FxXoObB_]*+n(?![\w$])", re.ASCII)
+HEAP_EACH: Final = 512
+"""Bytes of an engine's heap for each byte of source. The compiler needs up to 200. If it has too little,
+QuickJS may read memory that is not its own, and end the process: seen with jsbox 0.1.3.
+"""
 _EXHAUSTED: Final = ("out of memory", "Maximum call stack size exceeded")
 
 
@@ -56,7 +60,7 @@ class Engine:
         plain: refuse code from text (``eval``, ``Function``) and large integers: for scripts of one person.
     """
 
-    __slots__ = ("_arguments", "_handle", "_limits", "_names", "_plain")
+    __slots__ = ("_arguments", "_handle", "_limits", "_names", "_plain", "_source")
 
     def __init__(
         self, limits: Limits | None = None, *, seed: bytes = b"", now: int = 0, plain: bool = False
@@ -64,6 +68,7 @@ class Engine:
         self._limits = limits or Limits()
         self._plain = plain
         self._names: set[str] = set()
+        self._source = 0  # bytes, of all modules
         self._arguments: list[Value] = []
         self._handle = Handle(heap=self._limits.heap, stack=self._limits.stack)
         words = hashlib.sha256(seed).digest()
@@ -116,10 +121,15 @@ class Engine:
 
         Raises:
             ScriptThrew: it is not JavaScript, imports what is not there, or throws.
-            ScriptLimit: it ran past a limit.
+            ScriptLimit: it ran past a limit; or its source, with that of the modules before, is longer than
+                the heap permits: a byte for each ``HEAP_EACH``.
         """
         if name in self._names:
             raise UsageError(f"script engine: a module {name!a:.80} is there already")
+        most, size = self._limits.heap // HEAP_EACH - self._source, len(source.encode("utf-8", "replace"))
+        if size > most:
+            raise ScriptLimit(f"script: want at most {most} bytes of source, got {size}")
+        self._source += size
         self._names.add(name)
         self._arguments[:] = [name]
         with self._running():
