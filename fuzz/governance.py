@@ -45,10 +45,13 @@ def _request(kind: Kind, data: bytes) -> None:
 
 
 def _proposal(data: bytes) -> None:
-    explain.explain(_consortium().store, data.decode("utf-8", "replace"), RULES)
+    if len(data) <= requests.MAX_SIZE:  # a longer request is refused before
+        explain.explain(_consortium().store, data.decode("utf-8", "replace"), RULES)
 
 
 def _ballot(data: bytes) -> None:
+    if len(data) > requests.MAX_SIZE:
+        return
     rules = Constitution(_consortium().store.begin(), RULES)
     rules.vote(data.decode("utf-8", "replace"), "{}", "0" * 64, "1" * 64, "2" * 64)
 

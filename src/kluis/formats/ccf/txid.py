@@ -33,7 +33,7 @@ class TxId(NamedTuple):
         match = _TEXT.fullmatch(text)
         view, seqno = (int(match[1]), int(match[2])) if match else (-1, 0)
         if not (0 <= view <= MAX_VIEW and seqno <= MAX_SEQNO):
-            raise FormatError(f"{what}: want VIEW.SEQNO, got {text!a:.60}", code="bad_encoding")
+            raise FormatError(f"{what}: want VIEW.SEQNO, got {text[:60]!a:.60}", code="bad_encoding")
         return cls(view, seqno)
 
     def __str__(self) -> str:
