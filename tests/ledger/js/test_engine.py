@@ -181,7 +181,7 @@ HEAPS = (1 << 20, 6 << 20, 16 << 20)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [64 << 10, 256 << 10])
 def test_source_that_the_heap_might_not_compile(form: str, heap: int, size: int) -> None:
-    """It is refused before the compiler reads it: one that lacks memory reads what is not its own."""
+    """It is refused before the compiler reads it: without enough memory it reads what is not its own."""
     most = heap // engine_module.HEAP_EACH
     with Engine(Limits(seconds=20, heap=heap)) as engine, pytest.raises(ScriptLimit) as refused:
         engine.evaluate("m", _of_size(form, size))
