@@ -148,6 +148,27 @@ def test_compared_by_identity() -> None:
     assert hash(Nothing()) == hash(Nothing())
 
 
+def test_fields_of_any_name() -> None:
+    """A field's name is never taken for something of the compiled method."""
+
+    @frozen
+    class Odd:
+        """Names that such a method could use itself."""
+
+        frozen: int
+        thawed: int
+        set_class: int
+        missing: int
+        factory_seen: int
+        default_last: int
+        seen: list[int] = dataclasses.field(default_factory=list)
+        last: int = dataclasses.field(default=7, init=False)
+
+    one = Odd(1, 2, 3, 4, 5, 6)
+    assert type(one) is Odd
+    assert dataclasses.astuple(one) == (1, 2, 3, 4, 5, 6, [], 7)
+
+
 def test_own_methods_stay() -> None:
     """Methods that a class has itself are not replaced."""
 

@@ -60,19 +60,20 @@ def _make(cls: type, kw_only: bool, eq: bool) -> Any:
 def _init(made: Any) -> Any:
     """Compile ``__init__`` of the names of the fields, as ``dataclasses`` does."""
     thawed = {"__slots__": (), "__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    # No field has a name of this form, so no parameter hides one of these.
     names = {
-        "set_class": _SET_CLASS,
-        "frozen": made,
-        "thawed": type(made.__name__, (made,), thawed),
-        "missing": _FACTORY,
+        "__set_class__": _SET_CLASS,
+        "__frozen__": made,
+        "__thawed__": type(made.__name__, (made,), thawed),
+        "__missing__": _FACTORY,
     }
-    parameters, lines, annotations = ["self"], ["set_class(self, thawed)"], dict[str, Any]()
+    parameters, lines, annotations = ["self"], ["__set_class__(self, __thawed__)"], dict[str, Any]()
     for field in sorted(dataclasses.fields(made), key=lambda field: bool(field.kw_only)):
-        name, default, factory = field.name, f"default_{field.name}", f"factory_{field.name}"
+        name, default, factory = field.name, f"__default_{field.name}__", f"__factory_{field.name}__"
         names |= {default: field.default, factory: field.default_factory}
         value = name
         if field.default_factory is not dataclasses.MISSING:
-            value = f"{factory}() if {name} is missing else {name}" if field.init else f"{factory}()"
+            value = f"{factory}() if {name} is __missing__ else {name}" if field.init else f"{factory}()"
             names[default] = _FACTORY
         elif not field.init:
             value = default
@@ -83,7 +84,7 @@ def _init(made: Any) -> Any:
                 parameters.append("*")
             annotations[name] = field.type
             parameters.append(name if names[default] is dataclasses.MISSING else f"{name}={default}")
-    lines.append("self.__class__ = frozen")
+    lines.append("self.__class__ = __frozen__")
     if hasattr(made, "__post_init__"):
         lines.append("self.__post_init__()")
     source = "\n ".join((f"def __init__({', '.join(parameters)}):", *lines))
