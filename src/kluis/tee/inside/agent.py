@@ -247,8 +247,10 @@ class Agent:
         if GRANT in head.manifest.grants:
             launching.grant_keys()
         allowed = frozenset(messages.texts(request, "allow_missing"))
-        layers = frozenset(() if request.get("fresh") is True else self._platform.layers())
-        image = self._collect(end, data, head, layers)
+        known, laid = self._platform.layers()
+        if request.get("fresh") is True:
+            known, laid = frozenset(), None
+        image = self._collect(end, data, head, known, laid)
         try:
             if not launching.complete.wait(self._patience):
                 raise UnavailableError(
@@ -258,7 +260,7 @@ class Agent:
         finally:
             os.close(image)
 
-    def _collect(self, end: Stream, data: bytes, head: Head, known: frozenset[str]) -> int:
+    def _collect(self, end: Stream, data: bytes, head: Head, known: frozenset[str], laid: str | None) -> int:
         """Receive the layers that are missing here; return a descriptor of the image's file."""
         own = {digest: path for digest, path in images.own_layers().items() if digest not in known}
         layers = head.manifest.layers
@@ -279,7 +281,7 @@ class Agent:
                 if (got := os.fstat(files[0]).st_size) != images.block_size(layer):
                     raise FormatError(f"layer {layer.name}: want {images.block_size(layer)} bytes, got {got}")
                 sent[digest] = files[0]
-            return images.assemble(data, head, sent, own)
+            return images.assemble(data, head, sent, own, laid)
         finally:
             for descriptor in opened:
                 os.close(descriptor)

@@ -1,7 +1,8 @@
 """An image's file, put together inside a machine: from what the host sends, and what the machine holds.
 
 A layer that the platform holds is a hole in the file: the platform reads neither its index nor its data. A
-layer of the runtime is copied from the machine's own. So each layer crosses once.
+layer of the runtime is copied from the machine's own. So each layer crosses once. Of the layer on which the
+platform itself runs, only the index is copied.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def own_layers() -> dict[str, Path]:
     return {runtime.digest: native.base_layer(), runtime.inside: native.inside_layer()}
 
 
-def assemble(data: bytes, head: Head, sent: Mapping[str, int], own: Mapping[str, Path]) -> int:
+def assemble(
+    data: bytes, head: Head, sent: Mapping[str, int], own: Mapping[str, Path], laid: str | None
+) -> int:
     """Put an image's file together, in a sealed memory file.
 
     Args:
@@ -69,6 +72,7 @@ def assemble(data: bytes, head: Head, sent: Mapping[str, int], own: Mapping[str,
         head: as parsed.
         sent: layers from the host by digest: descriptors of sealed memory files.
         own: layers of the runtime, by digest. All others are holes.
+        laid: the digest of the one whose data the platform does not read; None if there is none.
 
     Returns:
         A descriptor that the caller must close.
@@ -83,8 +87,9 @@ def assemble(data: bytes, head: Head, sent: Mapping[str, int], own: Mapping[str,
             if layer.digest in sent:
                 _copy(sent[layer.digest], image, at, block_size(layer))
             elif layer.digest in own:
+                size = block_size(layer) - (layer.data_size if layer.digest == laid else 0)
                 with own[layer.digest].open("rb") as file:
-                    _copy(file.fileno(), image, at, block_size(layer))
+                    _copy(file.fileno(), image, at, size)
             else:
                 os.pwrite(image, layer.index_size.to_bytes(8, "little"), at)
                 os.pwrite(image, layer.data_size.to_bytes(8, "little"), at + 8 + layer.index_size)

@@ -180,13 +180,16 @@ class Platform:
         """Fresh collateral, JSON in the format of ``dcap-qvl``."""
         return str(self._ask("collateral")["collateral"]).encode()
 
-    def layers(self) -> list[str]:
+    def layers(self) -> tuple[frozenset[str], str | None]:
         """The digests of the layers that it holds, hex: an image's file need not contain them.
+
+        The second value is that of the layer of which a file need contain only the index; None if there is none.
 
         Raises:
             UsageError: this is not the platform's user.
         """
-        return [str(digest) for digest in self._ask("layers")["layers"]]
+        answer = self._ask("layers")
+        return frozenset(map(str, answer["layers"])), answer["laid"]
 
     def status(self) -> dict[str, Any]:
         """Its status: level, version, missing protections, enclaves."""

@@ -173,7 +173,9 @@ class Daemon:
             case "enclaves":
                 return {"enclaves": self._enclaves(user)}
             case "layers" if user in (0, os.geteuid()):
-                return {"layers": [digest.hex() for digest in self._launcher.holding.digests()]}
+                held = self._launcher.holding
+                laid = None if held.laid is None else held.laid.hex()
+                return {"layers": [digest.hex() for digest in held.digests()], "laid": laid}
             case "stay" if user in (0, os.geteuid()):
                 self._idle_seconds = None
                 return {}
@@ -242,7 +244,13 @@ def main() -> int:
     listener = socket.socket(fileno=LISTEN_FD)
     orders = Orders(socket.socket(fileno=ORDERS_FD), lost=lambda: os._exit(1))
     launcher = Launcher(
-        root, orders, policy.load(Path("launch.toml")), lacks, settings["lockable"], settings["slowness"]
+        root,
+        orders,
+        policy.load(Path("launch.toml")),
+        lacks,
+        settings["lockable"],
+        settings["slowness"],
+        bytes.fromhex(settings["base"]),
     )
     Daemon(listener, launcher, root, lacks, Path.cwd()).serve(settings["idle_seconds"])
     return 0

@@ -173,6 +173,7 @@ def _spawn(
             "lacks": sorted(lacks),
             "lockable": lockable,
             "version": native.version().hex(),
+            "base": native.runtime().digest,
             "idle_seconds": idle_seconds,
             "slowness": linux.slowness(),  # within the platform's walls there is no /proc/cpuinfo
             "tpm": tpm is not None,

@@ -4,6 +4,9 @@ The measured bytes are the used bytes: nothing is read twice from a file that ot
 cached by digest, so the next launch reads only the manifest. A digest is no secret, and an image may be one:
 so a user gets a cached layer only after bringing all of it once.
 
+The platform itself runs on the base layer, which was checked when it was laid. So of an image's base layer only
+the index is read.
+
 A layer is kept while an enclave uses it, and :data:`IDLE_SECONDS` after that, unless its memory is needed
 earlier; the least recently used one is dropped first.
 
@@ -59,17 +62,23 @@ class Holding:
 
     Args:
         unpack: passes a measured layer to the spawner: the layer; a descriptor of its data, followed by its
-            index; the index's size.
+            index; the index's offset and size.
         drop: makes the spawner delete a layer, by its digest.
         most_bytes: of all layers together; limits what a sparse file can claim.
+        laid: the digest of the layer that needs no unpacking; None if there is none.
+
+    Attributes:
+        laid: as above, until that layer is found changed.
     """
 
     def __init__(
         self,
-        unpack: Callable[[Layer, int, int], None],
+        unpack: Callable[[Layer, int, int, int], None],
         drop: Callable[[bytes], None],
         most_bytes: int | None = None,
+        laid: bytes | None = None,
     ) -> None:
+        self.laid = laid
         self._unpack = unpack
         self._drop = drop
         self._most = half_of_memory() if most_bytes is None else most_bytes
@@ -135,6 +144,8 @@ class Holding:
         users.
         """
         with self._lock:
+            if digest == self.laid:
+                self.laid = None
             if entry := self._held.get(digest):
                 entry.changed = True
 
@@ -192,16 +203,17 @@ class Holding:
     def _hold(self, image: int, layer: Layer, index: bytes, listed: int, user: int) -> bytes:
         """Copy, measure and unpack, unless another thread has unpacked it meanwhile."""
         blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        data_size = 0 if layer.digest == self.laid else layer.data_size
         try:
             # Not under the lock: the file may be on its owner's file system, which may be slow, while others
             # launch.
-            _copy(image, blob, layer.data_offset, layer.data_size, layer.name)
+            _copy(image, blob, layer.data_offset, data_size, layer.name)
             os.lseek(blob, 0, os.SEEK_END)
             os.write(blob, index)
             seal(blob)
             if hashlib.sha256(index).digest() != layer.digest:
                 raise AuthenticityError(f"layer {layer.name}: its index is not canonical")
-            if layer.data_size:
+            if data_size:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
@@ -209,7 +221,7 @@ class Holding:
                     layer.files, index, layer.data_size, listed, changed=True
                 )
                 if entry.changed:
-                    self._unpack(layer, blob, len(index))
+                    self._unpack(layer, blob, data_size, len(index))
                     entry.changed = False
                     self._held[layer.digest] = entry
                 entry.brought_by.add(user)

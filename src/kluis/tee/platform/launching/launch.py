@@ -77,6 +77,7 @@ class Launcher:
         ``lacks``: protections that this machine does not have, whatever the heap, by name.
         lockable: bytes of secret memory for one enclave; None: any.
         slowness: how many times longer than elsewhere an enclave may take to start and to end.
+        laid: the digest of the layer on which the platform itself runs.
 
     Attributes:
         turns: of users, for :meth:`launch`. The platform's memory for an image that is launched is not
@@ -91,6 +92,7 @@ class Launcher:
         lacks: frozenset[str],
         lockable: int | None,
         slowness: float = 1.0,
+        laid: bytes | None = None,
     ) -> None:
         self._root = root
         self._slowness = slowness
@@ -98,7 +100,7 @@ class Launcher:
         self._policy = policy
         self._lacks = lacks
         self.lockable = lockable
-        self.holding = holding.Holding(self._unpack, self._drop)
+        self.holding = holding.Holding(self._unpack, self._drop, laid=laid)
         self._charges = charges.Charges(policy, self._is_free)
         self.running: dict[str, Running] = {}
         self._lock = threading.Lock()
@@ -119,11 +121,11 @@ class Launcher:
     def _drop(self, digest: bytes) -> None:
         self._orders.send({"op": "drop", "digest": digest.hex()})
 
-    def _unpack(self, layer: Layer, blob: int, index_size: int) -> None:
+    def _unpack(self, layer: Layer, blob: int, index_at: int, index_size: int) -> None:
         order = {
             "op": "hold",
             "digest": layer.digest.hex(),
-            "index_at": layer.data_size,
+            "index_at": index_at,
             "index_size": index_size,
         }
         self._orders.send(order, [blob])
