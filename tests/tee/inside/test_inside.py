@@ -22,6 +22,7 @@ from kluis.streams import Stream
 from kluis.tee.image import archive
 from kluis.tee.inside import images, ports
 from kluis.tee.inside.__main__ import main, parse_only
+from kluis.tee.process import native
 from kluis.tee.vm import words
 from tests.images import built
 
@@ -165,7 +166,9 @@ def test_connections(tmp_path: Path) -> None:
 
 
 def test_image_of_parts(built: Build, tmp_path: Path) -> None:
-    """A file of the head and every layer is the image; a layer that is held is a hole of its size."""
+    """A file of the head and every layer is the image; a layer that is held is a hole of its size. Only the
+    index of the layer on which the platform runs is copied.
+    """
     image = built(CONTAINED)
     whole = image.read_bytes()
     data, head = images.read_head(memory_file(whole[: head_size(image)]))
@@ -176,16 +179,21 @@ def test_image_of_parts(built: Build, tmp_path: Path) -> None:
         sent[layer.digest] = memory_file(whole[at : at + size])
         at += size
     assert at == len(whole)
-    made = images.assemble(data, head, sent, {})
+    made = images.assemble(data, head, sent, {}, None)
     assert os.pread(made, len(whole) + 1, 0) == whole
     own = {digest: path for digest, path in images.own_layers().items() if digest in sent}
     assert own, "the image's interpreter is this machine's own"
-    mixed = images.assemble(data, head, {k: v for k, v in sent.items() if k not in own}, own)
+    mixed = images.assemble(data, head, {k: v for k, v in sent.items() if k not in own}, own, None)
     assert os.pread(mixed, len(whole) + 1, 0) == whole
-    holes = images.assemble(data, head, {}, {})
+    holes = images.assemble(data, head, {}, {}, None)
     assert os.fstat(holes).st_size == len(whole)
     assert os.fstat(holes).st_blocks * 512 < 1 << 20
-    for descriptor in (made, mixed, holes, *sent.values()):
+    laid = native.runtime().digest
+    (layer,) = [layer for layer in head.manifest.layers if layer.digest == laid]
+    indexed = images.assemble(data, head, {}, own, laid)
+    assert os.fstat(indexed).st_size == len(whole)
+    assert os.fstat(indexed).st_blocks * 512 < os.fstat(mixed).st_blocks * 512 - layer.data_size + (1 << 20)
+    for descriptor in (made, mixed, holes, indexed, *sent.values()):
         os.close(descriptor)
 
 

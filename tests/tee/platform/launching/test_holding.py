@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.image import canonical
 from kluis.tee.image.layers import Layer, encode_index, parse_index
 from kluis.tee.platform.launching import holding
 
@@ -78,6 +80,42 @@ def test_a_refused_layer_takes_no_room(tmp_path: Path) -> None:
     for _ in range(3):
         with open(tmp_path / "a", "rb") as image, pytest.raises(AuthenticityError):
             holds.hold(image.fileno(), layer, 0)
+
+
+def test_the_layer_on_which_the_platform_runs(tmp_path: Path) -> None:
+    """Only its index is read, whatever data a file has; once it was found changed, its data is read too."""
+    layer = layer_of(tmp_path / "a", "base", b"a" * 90)
+    unpacked: list[tuple[bytes, int, int]] = []
+
+    def unpack(_layer: Layer, blob: int, index_at: int, size: int) -> None:
+        unpacked.append((os.pread(blob, size, index_at), index_at, os.fstat(blob).st_size))
+
+    holds = holding.Holding(unpack, dropped.append, laid=layer.digest)
+    index = canonical.encode(list(layer.files))
+    other = tmp_path / "other"
+    other.write_bytes(b"")
+    with other.open("rb") as image:
+        assert holds.hold(image.fileno(), layer, 0) == index
+    assert unpacked == [(index, 0, len(index))]
+
+    holds.forget(layer.digest)
+    other.write_bytes(b"b" * 90)
+    with other.open("rb") as image, pytest.raises(AuthenticityError):
+        holds.hold(image.fileno(), layer, 0)
+    with open(tmp_path / "a", "rb") as image:
+        holds.hold(image.fileno(), layer, 0)
+    assert unpacked[1:] == [(index, 90, 90 + len(index))]
+
+
+def test_an_index_that_is_not_that_of_the_laid_layer(tmp_path: Path) -> None:
+    """A file that names the digest of the platform's layer, and has an index of its own, is refused."""
+    real, forged = layer_of(tmp_path / "a", "base", b"a" * 90), layer_of(tmp_path / "b", "base", b"b" * 90)
+    lying = dataclasses.replace(forged, digest=real.digest)
+    unpacked: list[Layer] = []
+    holds = holding.Holding(lambda layer, *_: unpacked.append(layer), dropped.append, laid=real.digest)
+    with open(tmp_path / "b", "rb") as image, pytest.raises(AuthenticityError, match="not canonical"):
+        holds.hold(image.fileno(), lying, 0)
+    assert unpacked == []
 
 
 def test_nothing_hides_between_files(tmp_path: Path) -> None:

@@ -114,6 +114,26 @@ def test_a_layer_that_cannot_be_unpacked_leaves_nothing(spawning: spawner.Spawne
     assert spawning._files == {}
 
 
+def test_a_layer_whose_data_did_not_come(spawning: spawner.Spawner) -> None:
+    """Another launch found the base layer changed, since its data was left out: nothing of it is unpacked."""
+    index = json.dumps([{"mode": 0o444, "offset": 0, "path": "a", "sha256": "00" * 32, "size": 8}]).encode()
+    order = {"op": "hold", "digest": "ab" * 32, "index_at": 0, "index_size": len(index)}
+    laid = spawning.layers / ("ab" * 32)
+    laid.mkdir()
+    blob = os.memfd_create("layer")
+    try:
+        os.write(blob, index)
+        assert spawning._hold(order, [blob]) == {}
+        spawning._forget("ab" * 32)
+        laid.rmdir()
+        with pytest.raises(OSError, match="its data did not come"):
+            spawning._hold(order, [blob])
+    finally:
+        os.close(blob)
+    assert list(spawning.layers.iterdir()) == []
+    assert spawning._files == {}
+
+
 def test_what_cannot_be_watched_ends(
     spawning: spawner.Spawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,9 @@ The measured bytes are the used bytes: nothing is read twice from a file that ot
 cached by digest, so the next launch reads only the manifest. A digest is no secret, and an image may be one:
 so a user gets a cached layer only after bringing all of it once.
 
-The platform itself runs on the base layer, which was checked when it was laid. So of an image's base layer only
-the index is read.
+The platform itself runs on the base layer, whose files are laid before any image is launched. Where an image
+has the same one, only its index is read: those files are measured against it at each launch, as every layer's
+are (:mod:`~kluis.tee.platform.launching.remeasure`).
 
 A layer is kept while an enclave uses it, and :data:`IDLE_SECONDS` after that, unless its memory is needed
 earlier; the least recently used one is dropped first.

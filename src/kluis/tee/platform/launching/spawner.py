@@ -153,6 +153,8 @@ class Spawner:
         if final.is_dir():  # the base layer, on which the platform runs
             return {}
         try:
+            if not order["index_at"] and any(each["size"] for each in entries):
+                raise OSError("layer: it changed where it was unpacked, and its data did not come: try again")
             unpacking.unpack(partial, entries, blob)
             partial.rename(final)
         except BaseException:  # nobody counts what is left of it, and the memory is for all users
