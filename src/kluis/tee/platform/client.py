@@ -183,8 +183,7 @@ class Platform:
     def layers(self) -> tuple[frozenset[str], str | None]:
         """The digests of the layers that it holds, hex: an image's file need not contain them.
 
-        The second value is the digest of the layer of which a file need contain only the index; None if there
-        is none.
+        The second value is the digest of the layer of which a file need contain only the index, or None.
 
         Raises:
             UsageError: this is not the platform's user.
