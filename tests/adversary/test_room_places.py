@@ -294,3 +294,20 @@ def test_a_stop_where_a_link_leads_to_itself(table: Table, words: list[str]) -> 
     code, out, err = table("approve", "--as", "clinic", "--stop", *words, *[meant.hash for _ in words])
     assert (code, out) == (0, f"clinic stopped {meant.hash} (Sample)\n"), err
     assert clinic.has_withdrawn(meant.hash)
+
+
+@pytest.mark.parametrize("words", [[], ["--agreement"]])
+def test_a_stop_in_a_folder_that_does_not_answer(
+    table: Table, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """A share whose server never answers keeps nobody from stopping: the command is interrupted after it."""
+    clinic, meant = table.homes["clinic"], table.agreement
+    clinic.agree(meant)
+
+    def never(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Room, "__init__", never)
+    code, out, _ = table("approve", "--as", "clinic", "--stop", *words, *[meant.hash for _ in words])
+    assert (code, out) == (130, "")
+    assert clinic.has_withdrawn(meant.hash)
