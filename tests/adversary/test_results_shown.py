@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import unicodedata
 
@@ -11,6 +12,7 @@ import pytest
 from kluis.cleanroom.agreement.documents import encode
 from kluis.cleanroom.analyses.model import ModelResult, Score
 from kluis.cli.room.room_text import format_result
+from kluis.errors import FormatError
 
 HEBREW, ARABIC, DIGITS = "\u05d0\u05d1", "\u0639\u0645", "\u0661\u0662"
 
@@ -52,3 +54,36 @@ def test_other_results_are_a_table() -> None:
     pl.DataFrame({"town": ["Aa", "\u00e9"], "persons": [90, 70]}).write_parquet(out)
     _, text = format_result("parquet", out.getvalue())
     assert text == "town  persons\nAa    90\n\u00e9     70"
+
+
+FAR = 9 * 10**18
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pl.Series([10**7], dtype=pl.Int32).cast(pl.Date),
+        pl.Series([-(10**7), None], dtype=pl.Int32).cast(pl.Date),
+        pl.Series([FAR]).cast(pl.Datetime("us")),
+        pl.Series([FAR]).cast(pl.Datetime("ms")),
+        pl.Series([FAR]).cast(pl.Datetime("us", "Europe/Amsterdam")),
+    ],
+    ids=lambda times: str(times.dtype),
+)
+def test_a_time_that_nobody_can_write(times: pl.Series, capfd: pytest.CaptureFixture[str]) -> None:
+    """One in a result of other code is an error of ours: polars would panic over it, and print where."""
+    out = io.BytesIO()
+    pl.DataFrame({"^when$": times}).write_parquet(out)
+    with pytest.raises(FormatError) as caught:
+        format_result("parquet", out.getvalue())
+    assert caught.value.message.startswith("result: '^when$': want times ")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_times_that_a_query_publishes() -> None:
+    """Groups of a date, a time, and of a missing one are shown."""
+    first, last = datetime.datetime.min, datetime.datetime.max  # noqa: DTZ901  # without a zone, as there
+    out = io.BytesIO()
+    pl.DataFrame({"born": [first.date(), None], "at": [last, first]}).write_parquet(out)
+    _, text = format_result("parquet", out.getvalue())
+    assert text.split()[2:] == "0001-01-01 9999-12-31 23:59:59.999999 None 0001-01-01 00:00:00".split()

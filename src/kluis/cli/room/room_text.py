@@ -23,8 +23,10 @@ def format_result(kind: results.Format, plain: bytes) -> tuple[Any, str]:
         return None, "no figures: every group is hidden, or it could not be computed"
     if kind == "parquet":
         from kluis.cleanroom.data.datasets import read_table  # which needs what the extra brings
+        from kluis.cleanroom.data.values import check_times
 
         table = read_table(plain, "result")
+        check_times(table, "result")
         rows = [
             tuple(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
             for row in table.rows()
