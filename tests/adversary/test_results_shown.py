@@ -82,8 +82,9 @@ def test_a_time_that_nobody_can_write(times: pl.Series, capfd: pytest.CaptureFix
 
 def test_the_times_that_a_query_publishes() -> None:
     """Groups of a date, a time, and of a missing one are shown."""
-    first, last = datetime.datetime.min, datetime.datetime.max  # noqa: DTZ901  # without a zone, as there
+    first, last = datetime.datetime.min, datetime.datetime.max
     out = io.BytesIO()
     pl.DataFrame({"born": [first.date(), None], "at": [last, first]}).write_parquet(out)
     _, text = format_result("parquet", out.getvalue())
-    assert text.split()[2:] == "0001-01-01 9999-12-31 23:59:59.999999 None 0001-01-01 00:00:00".split()
+    times = ["0001-01-01  9999-12-31 23:59:59.999999", "None        0001-01-01 00:00:00"]
+    assert text.splitlines()[1:] == times
