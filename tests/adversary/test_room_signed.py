@@ -577,7 +577,8 @@ def test_a_stop_in_a_folder_with_another_rooms_id(table: Table) -> None:
     code, out, _ = table("approve", "--as", "laboratory", "--stop")
     assert (code, out) == (
         0,
-        f"laboratory stopped {elsewhere.hash} (Elsewhere)\nstill in force: {meant.hash} ({meant.title})\n",
+        f'laboratory stopped {elsewhere.hash}\n  title    "Elsewhere"\n'
+        f'still in force: {meant.hash}\n  title    "{meant.title}"\n',
     )
     code, out, _ = table("approve", "--as", "laboratory", "--stop", "--agreement", meant.hash)
     assert (code, "still in force" in out) == (0, False)
@@ -610,7 +611,7 @@ def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
         shutil.rmtree(table.room.path)
         table.homes["laboratory"].place_paths(table.room.path)[0].unlink()
         code, _, err = table("approve", "--as", "laboratory", "--stop")
-        assert (code, f"--agreement HASH, of those that it signed: {signed.hash} (Sample)" in err) == (
+        assert (code, f"--agreement HASH, of those that it signed: {signed.hash} ('Sample')" in err) == (
             6,
             True,
         )

@@ -23,7 +23,8 @@ from kluis.cli import render
 from kluis.cli.parameters import flag, option
 from kluis.cli.room import parties, room_files, room_image
 from kluis.cli.room.room_files import now, record
-from kluis.errors import KluisError, PolicyError, unknown
+from kluis.cli.room.room_text import about
+from kluis.errors import KluisError, PolicyError, foreign, unknown
 
 _Hash = Annotated[
     str | None, option("The hash of the agreement; any other is rejected.", "HASH", "--agreement")
@@ -156,7 +157,8 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         meant = places[0].room if places else _stated_id(room, problems)
         chosen = [each for each in home.all_agreements() if each.room == meant]
     if not chosen:
-        signed = ", ".join(f"{each.hash} ({each.title})" for each in home.all_agreements()) or "none"
+        mine = [f"{each.hash} ({foreign(each.title, 40)!a})" for each in home.all_agreements()]
+        signed = ", ".join(mine) or "none"
         raise PolicyError(
             f"stop: {home.party} signed no such agreement, by its own record"
             + "".join(f"; {each}" for each in problems),
@@ -182,8 +184,10 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         for each in home.all_agreements()
         if home.current(each.room) == each.hash and not home.has_withdrawn(each.hash)
     ]
-    lines = [f"{home.party} stopped {each.hash} ({each.title})" for each in owned]
-    lines += [f"still in force: {each.hash} ({each.title})" for each in in_force]
+    lines = []
+    for what, agreements in ((f"{home.party} stopped", owned), ("still in force:", in_force)):
+        for each in agreements:
+            lines += [f"{what} {each.hash}", *about(title=each.title)]
     render.out(
         {
             "stopped": home.party,
