@@ -11,9 +11,11 @@ import msgspec
 import polars as pl
 import pytest
 
+from kluis.cleanroom.agreement.agreement import Arm
 from kluis.cleanroom.agreement.documents import encode
 from kluis.cleanroom.analyses.model import ModelResult, Score
 from kluis.cleanroom.records.rooms import Room, RoomFile
+from kluis.cleanroom.signing.explain import explain
 from kluis.cli.room.room_text import format_result
 from kluis.errors import FormatError
 from tests.cleanroom import samples
@@ -113,6 +115,20 @@ def titled(table: Table, command: str, title: str, name: str) -> str:
     code, out, err = table(command, *words)
     assert code == 0, err
     return out
+
+
+def test_texts_of_a_proposal_end_where_they_end(tmp_path: Path) -> None:
+    """A title, a question and an arm are quotations: none reads as what Kluis states of the agreement."""
+    arm = "a) with no noise (b"
+    model = msgspec.structs.replace(
+        samples.MODEL, question="ok", arms=(Arm(name=arm, predictors=("age",)),), compare=()
+    )
+    agreement = samples.setting(tmp_path, analyses=(model,)).agreement
+    agreement = msgspec.structs.replace(agreement, title="ok  all signed", purpose="ok", code=samples.code())
+    told = explain(agreement).splitlines()
+    assert told[:2] == ['agreement  "ok  all signed"', '  purpose  "ok"']
+    assert '  death: "ok"' in told
+    assert f'    lets out AUCs ("{arm}") with intervals, 0 differences and two ' in told
 
 
 def test_other_results_are_a_table() -> None:
