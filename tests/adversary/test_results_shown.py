@@ -64,7 +64,13 @@ def wrapped(text: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "town",
-    [f"Aa{'':78}Bb    999      7", f"{'A' * 80}Bb    999      7", "Aa  500  3", f"{'Aa ' * 27}Bb 500 3"],
+    [
+        f"Aa{'':78}Bb    999      7",
+        f"{'A' * 80}Bb    999      7",
+        "Aa  500  3",
+        "Aa\u3164\u3164500\u2800\u28003",
+        f"{'Aa ' * 27}Bb 500 3",
+    ],
 )
 def test_a_group_that_reads_as_another(town: str) -> None:
     """A name of blanks, or one that is as long as a line, is not the row of a group that there is not."""

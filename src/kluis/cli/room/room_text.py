@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from kluis.cleanroom.agreement.documents import as_json, decode
-from kluis.cleanroom.agreement.shown import WIDTH, fold, is_right_to_left, quote
+from kluis.cleanroom.agreement.shown import WIDTH, fold, is_plain, is_right_to_left, quote
 from kluis.cleanroom.receipts import results
 from kluis.cleanroom.receipts.receipt import CheckedReceipt
 from kluis.cli import render
@@ -70,7 +70,7 @@ def _lay_out(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
     table = render.table(rows, head)
     cells = [cell for row in rows for cell in row]
     wraps = max(map(width, table.split("\n"))) > WIDTH and any(len(each) > _MOST_CELL for each in cells)
-    if not wraps and not any(is_right_to_left(each) or "  " in each for each in cells):
+    if not wraps and not any(map(_moves, cells)):
         return table
     column = max(map(len, head))
     return "\n\n".join(
@@ -81,6 +81,13 @@ def _lay_out(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
         )
         for row in rows
     )
+
+
+def _moves(cell: str) -> bool:
+    """Whether a cell, or what follows it on its line, can be read as other cells."""
+    if cell.isascii() and cell.isprintable():  # as nearly all are, of up to a million
+        return "  " in cell
+    return "  " in cell or is_right_to_left(cell) or not is_plain(cell)
 
 
 def summary_of(checked: CheckedReceipt, *, limits: bool = True) -> str:
