@@ -18,7 +18,7 @@ _MOST_CELL: Final = 30  # of a table that a terminal of 80 columns wraps
 
 
 def about(**texts: str) -> list[str]:
-    """Others' texts by what they are, each from a line of its own; its next lines are marked.
+    """Others' texts by what they are, each on a separate line; its next lines are marked.
 
     A title can be as long as a screen, and has blanks: where a terminal wraps it, it could imitate a line of
     ours.
