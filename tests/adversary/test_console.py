@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kluis.cleanroom.agreement.agreement import Arm
 from kluis.cleanroom.records.rooms import Room
 from kluis.console.access import MAX_BODY
+from tests.cleanroom import samples
 from tests.console.site import Case, Site
 
 HOSTILE = '<script src="/x"></script><img src=x onerror=alert(1)> \' hx-get="/x" {{ 7*7 }}'
@@ -221,6 +223,16 @@ def test_a_hostile_agreement(tmp_path: Path) -> None:
     assert page.status_code == 200, page.text
     assert "&lt;script src=" in page.text
     _no_markup(page.text)
+
+
+def test_an_arm_ends_where_it_ends(tmp_path: Path) -> None:
+    """The name of an arm stands out of the sentence about what leaves, as it could read like a part of it."""
+    case, name = Case(tmp_path), "one, two) predicts nothing (none"
+    arm = Arm(name=name, predictors=("age",))
+    model = msgspec.structs.replace(samples.MODEL, arms=(arm,), compare=())
+    case.propose(case.changed(analyses=(model,)))
+    page = case.site().get(f"/rooms/{case.room.file.room}")
+    assert f"how well each of <code>{name}</code> predicts (AUC, with intervals)" in page.text
 
 
 def test_an_agreement_that_cannot_be_shown(tmp_path: Path) -> None:

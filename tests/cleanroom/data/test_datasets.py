@@ -74,3 +74,14 @@ def test_a_row_without_a_person() -> None:
     with pytest.raises(PolicyError) as caught:
         datasets.seal(table, KEY, samples.ROOM, "people", 1, samples.terms(table, samples.PEOPLE_USES))
     assert caught.value.message == "data set people: want a id in every row, got rows without"
+
+
+def test_a_privacy_unit_with_any_name() -> None:
+    """Persons may be counted by a column ``count``, a name that polars gives a column of its own."""
+    table = samples.people().rename({"id": "count"})
+    terms = msgspec.structs.replace(
+        samples.terms(samples.people(), {}), privacy_unit="count", columns=datasets.columns_of(table, {}, {})
+    )
+    datasets.check_table(table, terms, "people")
+    with pytest.raises(PolicyError, match=r"want at most 1 rows a person, got more$"):
+        datasets.check_table(table.vstack(table), terms, "people")

@@ -23,7 +23,7 @@ from kluis.cleanroom.agreement.keys import (
     check_public,
     check_signature,
 )
-from kluis.cleanroom.agreement.lookalikes import mixed_word, skeleton
+from kluis.cleanroom.agreement.lookalikes import odd_word, skeleton
 from kluis.cleanroom.agreement.terms import ColumnName, Hex32, Identifier, Terms, Time
 from kluis.errors import AuthenticityError, PolicyError
 
@@ -201,7 +201,8 @@ class Agreement(Document, frozen=True):
 
         1. Every text in it can be shown.
         2. Parties, data sets and analyses appear once, and no two parties look alike or share a key; no word
-           of a name mixes alphabets. Only a party can sign with its key, and results can be sealed to it.
+           of a name mixes alphabets, or has a rare one. Only a party can sign with its key, and results can
+           be sealed to it.
         3. The measurements are those of the named code.
         4. It ends after it begins, and everything it refers to exists, with the required role.
 
@@ -214,9 +215,10 @@ class Agreement(Document, frozen=True):
         _want_unlike("short names", [(each.id,) for each in self.parties])
         _want_unlike("names", [(each.id, each.name) for each in self.parties])
         for each in self.parties:
-            if word := mixed_word(each.name):
+            if word := odd_word(each.name):
                 raise PolicyError(
-                    f"agreement: want a party's name in one alphabet a word, got {word!a}", code="agreement"
+                    f"agreement: want a party's name in one common alphabet a word, got {word!a}",
+                    code="agreement",
                 )
         _want_once("data set", [each.id.lower() for each in self.datasets])
         _want_once("analysis", [each.id for each in self.analyses])

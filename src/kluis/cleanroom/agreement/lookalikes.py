@@ -1,4 +1,7 @@
-"""Names that look alike, such as one with letters of another alphabet."""
+"""Names that look alike, such as one with letters of another alphabet.
+
+After Unicode UAX #31, "Recommended Scripts".
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,15 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 _ALIKE = str.maketrans("01il\u0131", "ollll")
 # Latin letters that are not one of a to z with a mark, and that languages write.
 _LATIN: Final = frozenset("\u00df\u00e6\u00f0\u00f8\u00fe\u0111\u0127\u0131\u0142\u014b\u0153")
+# Those that people write names in today, as Unicode's names of letters begin. Whole words of others, such as
+# Lisu, Cherokee and Coptic, look Latin.
+_COMMON: Final = frozenset({
+    "ARABIC", "ARMENIAN", "BENGALI", "BOPOMOFO", "CJK", "CYRILLIC", "DEVANAGARI",
+    "ETHIOPIC", "GEORGIAN", "GREEK", "GUJARATI", "GURMUKHI", "HANGUL", "HEBREW",
+    "HIRAGANA", "KANNADA", "KATAKANA", "KHMER", "LAO", "LATIN", "MALAYALAM",
+    "MYANMAR", "ORIYA", "SINHALA", "TAMIL", "TELUGU", "THAANA", "THAI",
+    "TIBETAN",
+})  # fmt: skip
 # What Japanese mixes in a word.
 _JAPANESE: Final = frozenset({"CJK", "HIRAGANA", "KATAKANA"})
 # Small and capital letters of other alphabets that look like Latin ones, by their small form.
@@ -30,22 +42,25 @@ def skeleton(name: str) -> str:
     return "".join(each for each in plain if each.isalnum()).translate(_ALIKE).replace("rn", "m")
 
 
-def mixed_word(name: str) -> str:
-    """The first word of a name with letters of two alphabets; "" if there is none.
+def odd_word(name: str) -> str:
+    """The first word of a name with letters of two alphabets, or of one that is rare; "" if there is none.
 
     No list has every letter that looks like another; a word that looks like a Latin one and has one of them
     is mixed.
     """
     for word in _WORD.findall(unicodedata.normalize("NFKC", name)):
-        if len({_alphabet(each) for each in word if unicodedata.category(each) != "Lm"}) > 1:
+        alphabets = {_alphabet(each) for each in word if unicodedata.category(each) != "Lm"}
+        if len(alphabets) > 1 or "rare" in alphabets:
             return str(word)
     return ""
 
 
 def _alphabet(letter: str) -> str:
-    """The alphabet of a letter; phonetic and other rare Latin letters are another one."""
+    """The alphabet of a letter; "rare" if names are not written in it, as of phonetic Latin letters."""
     alphabet = unicodedata.name(letter, "").partition(" ")[0]
     if alphabet == "LATIN":
         small = unicodedata.normalize("NFKD", letter)[0].lower()[0]
         return alphabet if small.isascii() or small in _LATIN else "rare"
+    if alphabet not in _COMMON:
+        return "rare"
     return "JAPANESE" if alphabet in _JAPANESE else alphabet

@@ -100,6 +100,11 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def is_plain(text: str) -> bool:
+    """Whether a line of text is seen as it is."""
+    return not _problem(text, block=False)
+
+
 def is_right_to_left(text: str) -> bool:
     """Whether a text has letters that are written from right to left: what follows on its line can move."""
     return any(unicodedata.bidirectional(each) in _RIGHT_TO_LEFT for each in text)

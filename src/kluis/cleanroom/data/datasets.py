@@ -230,7 +230,7 @@ def check_table(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
         PolicyError: names the difference, without a value or a number of rows.
     """
     _check_columns(table.schema, terms, dataset)
-    unit = without_claims(table.select(terms.privacy_unit)).to_series()
+    unit = without_claims(table.select(terms.privacy_unit)).to_series().rename("unit")
     if unit.null_count():
         raise PolicyError(
             f"data set {dataset}: want a {terms.privacy_unit} in every row, got rows without", code="terms"

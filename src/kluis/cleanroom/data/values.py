@@ -14,6 +14,7 @@ import polars as pl
 from kluis.cleanroom.agreement.agreement import Dataset
 from kluis.cleanroom.agreement.terms import Column, Scale
 from kluis.cleanroom.data.datasets import check_table
+from kluis.errors import FormatError
 
 UNIT = "u"
 # Without a zone, as the engine has times.
@@ -81,6 +82,28 @@ def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
 def _within(value: pl.Expr, least: datetime.date, most: datetime.date) -> pl.Expr:
     """The value, or NULL outside the years that Python can express."""
     return pl.when(value.is_between(least, most)).then(value)
+
+
+def check_times(table: pl.DataFrame, what: str) -> None:
+    """Refuse dates and times that Python cannot express, before it is to express one.
+
+    Polars panics over some, and prints where it did.
+
+    Args:
+        table: of columns that an agreement can express.
+        what: its name for error messages.
+
+    Raises:
+        FormatError: one is outside the years 1 to 9999, or has a zone.
+    """
+    for name, kind in table.schema.items():
+        if kind.is_temporal():
+            times = table[name].rename("times")
+            if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+                raise FormatError(f"{what}: {name[:64]!a}: want times without a zone, got {kind}")
+            within = times.to_frame().select(_one_form(pl.col("times"), kind)).to_series()
+            if within.null_count() != times.null_count():
+                raise FormatError(f"{what}: {name[:64]!a}: want times of the years 1 to 9999, got others")
 
 
 def value_of(steps: int, scale: Scale) -> Fraction:

@@ -39,8 +39,8 @@ def explain(agreement: Agreement, trust: Trust | None = None) -> str:
 
 def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
     lines = [
-        *fold("", agreement.title, "\\ "),
-        *fold("  purpose  ", agreement.purpose, "         \\ "),
+        *fold("agreement  ", quote(agreement.title), "\\ "),
+        *fold("  purpose  ", quote(agreement.purpose), "         \\ "),
         f"  valid    {agreement.created:%Y-%m-%d} to {agreement.expires:%Y-%m-%d}, "
         f"at most {agreement.max_runs} runs; any owner may stop it",
         f"  name     {agreement.hash}",
@@ -74,7 +74,7 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
     for analysis in agreement.analyses:
         inputs = tuple(agreement.dataset(name).terms for name in analysis.inputs)
         k = strictest_k(agreement.k_min, inputs)
-        lines += fold(f"  {analysis.id}: ", analysis.question, "  \\ ")
+        lines += fold(f"  {analysis.id}: ", quote(analysis.question), "  \\ ")
         lines += fold(
             "    ",
             f"reads {', '.join(analysis.inputs)}; only {', '.join(analysis.recipients)} can open the result",
@@ -84,7 +84,7 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
             lines.append(f"    lets out groups of at least {k} persons, at most {analysis.max_rows} rows")
             lines += text_block("    ", analysis.query.strip())
         else:
-            arms = ", ".join(arm.name for arm in analysis.arms)
+            arms = ", ".join(quote(arm.name) for arm in analysis.arms)
             enough = budget.enough(k, budget.models_of(agreement), budget.predictors_of(analysis))
             words = (
                 f"lets out AUCs ({arms}) with intervals, {len(analysis.compare)} differences and two counts, "

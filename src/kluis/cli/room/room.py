@@ -9,7 +9,6 @@ from kluis import files
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Dataset, Role
 from kluis.cleanroom.agreement.documents import as_json, hash_of
-from kluis.cleanroom.agreement.shown import quote
 from kluis.cleanroom.records.home import DataKey
 from kluis.cleanroom.records.homes import check_name, open_home
 from kluis.cleanroom.records.rooms import Room
@@ -21,7 +20,8 @@ from kluis.cli.evidence.machines import machine_of
 from kluis.cli.parameters import argument, option
 from kluis.cli.room import parties, room_events, room_files, room_image, room_run, room_sign
 from kluis.cli.room.room_files import now, record
-from kluis.errors import UsageError, unknown
+from kluis.cli.room.room_text import about
+from kluis.errors import UsageError, foreign, unknown
 from kluis.tee.platform.client import Platform
 
 
@@ -61,7 +61,8 @@ def init(
         opened.file.purpose,
     ):
         raise UsageError(
-            f"init: {room} is a room already: {opened.file.title!a}, for {opened.file.purpose!a}",
+            f"init: {room} is a room already: {foreign(opened.file.title, 80)!a}, "
+            f"for {foreign(opened.file.purpose, 80)!a}",
             hint="to join it, leave out --title and --purpose",
         )
     home = open_home(homes, party, make=True)
@@ -79,12 +80,13 @@ def init(
         "roles": sorted(chosen),
         "fingerprint": printed,
     }
-    render.out(
-        value,
-        f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}\n"
-        f"room {opened.file.room[:16]}.., {quote(opened.file.title)}, for {quote(opened.file.purpose)}\n"
+    lines = [
+        f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}",
+        f"room {opened.file.room[:16]}..",
+        *about(title=opened.file.title, purpose=opened.file.purpose),
         f"fingerprint {printed}: read it to the other parties, over another channel than this folder",
-    )
+    ]
+    render.out(value, "\n".join(lines))
     record(opened, home, "party.joined", party)
 
 
@@ -127,6 +129,10 @@ def seal(
     )
     opened.add_dataset(home, described, (sealed,))
     size = len(sealed)
+    lines = [
+        f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}; its key is in {home.path}",
+        *about(room=opened.file.title),
+    ]
     render.out(
         {
             "dataset": dataset,
@@ -136,8 +142,7 @@ def seal(
             "bytes": size,
             "parts": as_json(described)["parts"],
         },
-        f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}, for "
-        f"{quote(opened.file.title)}; its key is in {home.path}",
+        "\n".join(lines),
     )
     record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
 

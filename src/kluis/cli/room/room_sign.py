@@ -23,7 +23,8 @@ from kluis.cli import render
 from kluis.cli.parameters import flag, option
 from kluis.cli.room import parties, room_files, room_image
 from kluis.cli.room.room_files import now, record
-from kluis.errors import KluisError, PolicyError, unknown
+from kluis.cli.room.room_text import about
+from kluis.errors import KluisError, PolicyError, foreign, unknown
 
 _Hash = Annotated[
     str | None, option("The hash of the agreement; any other is rejected.", "HASH", "--agreement")
@@ -77,7 +78,7 @@ def approve(
     Before it signs, it checks the agreement against your own record.
 
     The last agreement that you signed in a room replaces the earlier ones: your client releases no key under
-    those. --stop does not read the room's folder if you add --agreement.
+    those. --stop with --agreement needs nothing of the room's folder.
     """
     home = open_home(homes, party)
     if stop:
@@ -144,24 +145,20 @@ def confirm_parties(trust: Trust, named: Iterable[Party]) -> None:
 def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
     """Withdraw what a party signed, in its own record; then record it in the folder, if that can be
     reached.
+
+    The folder's holder decides when a read of it ends: a share can leave it without an answer. So it is read
+    first only if nothing else names the room.
     """
     problems: list[str] = []
-    opened, places = None, home.places_at(room)
-    meant = places[0].room if places else ""
-    try:
-        opened = Room(room)
-        meant = meant or opened.file.room
-        opened.require_same(home)
-    except KluisError as error:  # anyone who can write the folder can remove it, or make it another's
-        opened = None
-        problems.append(error.message)
-    chosen = [
-        each
-        for each in home.all_agreements()
-        if (each.hash == agreement_hash if agreement_hash is not None else each.room == meant)
-    ]
+    if agreement_hash is not None:
+        chosen = [each for each in home.all_agreements() if each.hash == agreement_hash]
+    else:
+        places = home.places_at(room)
+        meant = places[0].room if places else _stated_id(room, problems)
+        chosen = [each for each in home.all_agreements() if each.room == meant]
     if not chosen:
-        signed = ", ".join(f"{each.hash} ({each.title})" for each in home.all_agreements()) or "none"
+        mine = [f"{each.hash} ({foreign(each.title, 40)!a})" for each in home.all_agreements()]
+        signed = ", ".join(mine) or "none"
         raise PolicyError(
             f"stop: {home.party} signed no such agreement, by its own record"
             + "".join(f"; {each}" for each in problems),
@@ -170,14 +167,15 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         )
     owned = [each for each in chosen if home.party in each.owners] or chosen
     stops = [(each, release.stop(home, each, now())) for each in owned]
-    if opened:
-        try:
-            for each, signed_stop in stops:
-                opened.add_stop(home.party, each.hash, signed_stop)
-            for each in owned:
-                record(opened, home, "agreement.stopped", each.hash)
-        except KluisError as error:
-            problems.append(error.message)
+    try:
+        opened = Room(room)
+        opened.require_same(home)
+        for each, signed_stop in stops:
+            opened.add_stop(home.party, each.hash, signed_stop)
+        for each in owned:
+            record(opened, home, "agreement.stopped", each.hash)
+    except KluisError as error:  # anyone who can write the folder can remove it, or make it another's
+        problems.append(error.message)
     for problem in problems:
         render.note(f"kluis: the room's folder does not show it, so tell the other parties: {problem}")
     # Its record may be of another folder than the one that it means: what is not stopped is listed, too.
@@ -186,8 +184,10 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         for each in home.all_agreements()
         if home.current(each.room) == each.hash and not home.has_withdrawn(each.hash)
     ]
-    lines = [f"{home.party} stopped {each.hash} ({each.title})" for each in owned]
-    lines += [f"still in force: {each.hash} ({each.title})" for each in in_force]
+    lines = []
+    for what, agreements in ((f"{home.party} stopped", owned), ("still in force:", in_force)):
+        for each in agreements:
+            lines += [f"{what} {each.hash}", *about(title=each.title)]
     render.out(
         {
             "stopped": home.party,
@@ -197,6 +197,15 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         },
         "\n".join(lines),
     )
+
+
+def _stated_id(room: Path, problems: list[str]) -> str:
+    """The id of the room that a folder states to be; "" with a problem if it cannot be read."""
+    try:
+        return Room(room).file.room
+    except KluisError as error:
+        problems.append(error.message)
+        return ""
 
 
 COMMANDS = (fingerprint_, show, approve)
