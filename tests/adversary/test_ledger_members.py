@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +269,36 @@ def test_scripts_that_their_engine_could_not_compile(voting: Consortium) -> None
         with pytest.raises(ProposalFailedToValidate, match="want at most 131072 bytes of source, got"):
             voting.propose(long, created_at=at + 1)
     assert voting.vote(proposal, voting.members[0], "export const vote = () => true;").state == "Open"
+
+
+FILLING = """
+let left = 'y'.repeat(LEFT), i = 0, n = 1 << 20;
+globalThis.list = new Array(9000).fill(0);
+while (n >= 32) { try { list[i] = 'x'.repeat(n); i++; } catch { n >>= 1; } }
+left = null;
+export const vote = () => true;"""
+VOTING = """
+import sys
+from kluis.ledger.governance.constitution import Constitution, Rules
+from kluis.ledger.store import Store
+for left in range(0, 2400, 24):
+    ballot = sys.argv[1].replace("LEFT", str(left))
+    print(Constitution(Store().begin(), Rules(), "").vote(ballot, "{}", "a" * 64, "b" * 64, "c" * 64))"""
+
+
+def test_a_ballot_that_leaves_no_memory() -> None:
+    """Nothing is compiled after it: QuickJS may read what is not its own where its compiler has no memory."""
+    ended = subprocess.run(
+        [sys.executable, "-c", VOTING, FILLING],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    said = ended.stdout.splitlines()
+    assert (len(said), said[-1]) == (100, "True")
+    assert "Failure(reason='script: ran out of its memory', trace=None)" in said
 
 
 def test_members_of_one_key_are_one_member(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One engine, five methods: what crosses, what ends a script, and that no thread meets another's runtime."""
+"""One engine, six methods: what crosses, what ends a script, and that no thread meets another's runtime."""
 
 # ruff: noqa: E501 # scripts are read more easily on one line
 
@@ -349,7 +349,7 @@ def test_a_panic_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     class Broken:
-        def add_static_module(self, name: str, source: str) -> None:
+        def check_syntax(self, source: str, *, module: bool) -> None:
             raise PanicException("left == right")
 
     engine = Engine()

@@ -74,12 +74,13 @@ IN_A_NODE: Final = Rules(
 
 
 # What counts as true does so by the rules of the language, but a promise, which is always true, is no vote.
-_TRUTH: Final = """import {vote} from 'ballot';
-export const f = (...values) => {
-  const found = vote(...values);
+# It is compiled before the ballot runs, which could leave the compiler without memory.
+_TRUTH: Final = """export const f = (...values) => import('ballot').then((ballot) => {
+  if (!("vote" in ballot)) throw new SyntaxError("Could not find export 'vote' in module 'ballot'");
+  const found = (0, ballot.vote)(...values);
   if (typeof found?.then === "function") throw new TypeError("vote() returned a promise");
   return !!found;
-};"""
+});"""
 
 
 class Constitution:
@@ -168,8 +169,8 @@ class Constitution:
             with Engine(self._rules.ballot, seed=seed, plain=True) as engine:
                 engine.bind("__ccf", bindings)
                 engine.evaluate("ccf", _GLOBALS)
-                engine.evaluate("ballot", ballot)
                 engine.evaluate("truth", _TRUTH)
+                engine.add("ballot", ballot)
                 return engine.call("truth", "f", proposal, proposer, proposal_id) is True
         except ScriptError as error:
             return _failure(error, "")
@@ -181,7 +182,7 @@ class Constitution:
         with Engine(self._rules.constitution, seed=seed) as engine:
             engine.bind("__ccf", bindings)
             engine.evaluate("ccf", _GLOBALS)
-            engine.evaluate("constitution", self._source)
+            engine.add("constitution", self._source)
             return engine.call("constitution", function, *arguments)
 
     def _refuse(self, source: str) -> None:

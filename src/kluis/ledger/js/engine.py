@@ -1,4 +1,4 @@
-"""One JavaScript engine behind five methods: bind, evaluate, call, limits, free.
+"""One JavaScript engine behind six methods: bind, add, evaluate, call, limits, free.
 
     engine = Engine()
     engine.bind("lookup", lambda key: table[key])
@@ -110,19 +110,33 @@ class Engine:
             self._eval(_BIND.replace("NAME", f'"{name}"'))
 
     def evaluate(self, name: str, source: str) -> tuple[str, ...]:
-        """Evaluate a module.
-
-        Args:
-            name: that :meth:`call`, and ``import`` of further modules, use for it; once an engine.
-            source: an ES module.
+        """Add a module, and evaluate it.
 
         Returns:
             the names that it exports, in order.
 
         Raises:
-            ScriptThrew: it is not JavaScript, imports what is not there, or throws.
-            ScriptLimit: it ran past a limit; or its source, with that of the modules before, is longer than
-                the heap permits: a byte for each ``HEAP_EACH``.
+            ScriptThrew: as :meth:`add`; or it imports what is not there, or throws.
+            ScriptLimit: as :meth:`add`; or it ran past a limit.
+        """
+        self.add(name, source)
+        with self._running():
+            names = self._eval(f"__exports({_quote(name)})")
+        return tuple(names)
+
+    def add(self, name: str, source: str) -> None:
+        """Add a module, which the first import or call of it evaluates.
+
+        Add what others wrote last, and call it: what is compiled after their script may find no memory.
+
+        Args:
+            name: that :meth:`call`, and ``import`` of further modules, use for it; once an engine.
+            source: an ES module.
+
+        Raises:
+            ScriptThrew: it is not JavaScript.
+            ScriptLimit: its source, with that of the modules before, is longer than the heap permits: a byte
+                for each ``HEAP_EACH``.
         """
         if name in self._names:
             raise UsageError(f"script engine: a module {name!a:.80} is there already")
@@ -131,28 +145,22 @@ class Engine:
             raise ScriptLimit(f"script: want at most {most} bytes of source, got {size}")
         self._source += size
         self._names.add(name)
-        self._arguments[:] = [name]
         with self._running():
             if self._plain and (integer := _large_integer(source)):
                 raise ScriptThrew("SyntaxError", f"large integers are refused here: {integer}", "")
+            # An import would hide what is wrong with the syntax, and after it there may be no memory.
+            self._handle.runtime().check_syntax(source, module=True)
             self._handle.runtime().add_static_module(name, source)
-            try:
-                names = self._eval(f"__exports({_quote(name)})")
-            except JavaScriptError:
-                # An import hides what is wrong with the syntax; to compile twice is only for those that fail.
-                self._handle.runtime().check_syntax(source, module=True)
-                raise
-        return tuple(names)
 
     def call(self, module: str, function: str, *arguments: Value) -> Value:
-        """Call an exported function of a module.
+        """Call an exported function of a module, and evaluate the module before, unless that was done.
 
         Raises:
             ScriptThrew: it throws, is no function, or gives what is no value.
             ScriptLimit: it ran past a limit.
         """
         if module not in self._names:
-            raise UsageError(f"script engine: no module {module!a:.80} was evaluated")
+            raise UsageError(f"script engine: no module {module!a:.80} was added")
         self._arguments[:] = arguments
         with self._running():
             result: Value = self._eval(f"__call({_quote(module)}, {_quote(function)})")
