@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kluis.errors import FormatError, InternalError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
@@ -254,6 +255,50 @@ def test_a_ballot_is_one_vote_at_most(voting: Consortium, name: str) -> None:
         after = voting.vote(proposal, three, "export const vote = () => false;")
     assert after.state == "Rejected", after.info
     assert one.id not in [member for member, vote in after.info["final_votes"].items() if vote]
+
+
+# Each is harmless when it is submitted, and fails whenever another member votes.
+LATER_BALLOTS = {
+    "a certificate that is none": "ccf.pemToId('x');",
+    "its memory": "const a = []; for (;;) a.push('x'.repeat(1e5) + a.length);",
+    "its time": "for (;;);",
+}
+
+
+@pytest.mark.parametrize("name", LATER_BALLOTS)
+def test_a_ballot_that_fails_later_stops_nobody_elses(voting: Consortium, name: str) -> None:
+    """A member who sees that a proposal has a ballot of its own already has no veto."""
+    at = NOW + 100 + list(LATER_BALLOTS).index(name)
+    proposal = voting.propose({"name": "trigger_ledger_chunk"}, created_at=at)
+    one, two, three = voting.members
+    evil = f"""export const vote = (text, proposer, id) => {{
+      const stored = ccf.kv['public:ccf.gov.proposals_info'].get(ccf.strToBuf(id));
+      if ('{one.id}' in ccf.bufToJsonCompatible(stored).ballots) {{ {LATER_BALLOTS[name]} }}
+      return false; }};"""
+    assert voting.vote(proposal, one, evil).state == "Open"
+    assert voting.vote(proposal, two).state == "Open"
+    after = voting.vote(proposal, three)
+    assert after.state == "Accepted"
+    assert list(after.info["vote_failures"]) == [one.id]
+    assert voting.replayed() == []
+
+
+@pytest.mark.parametrize("kind", [InternalError, FormatError])
+def test_an_error_of_a_function_that_a_ballot_calls_is_the_ballots(
+    voting: Consortium, kind: type[KluisError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one of our own."""
+    at = NOW + 110 + [InternalError, FormatError].index(kind)
+    proposal = voting.propose({"name": "trigger_ledger_chunk"}, created_at=at)
+
+    def fail(*_: object) -> None:
+        raise kind("text: want bytes, got text")
+
+    monkeypatch.setattr("kluis.ledger.governance.scripts.crypto.pem_to_id", fail)
+    one, two, _ = voting.members
+    calls = "export const vote = () => { ccf.pemToId('x'); return true; };"
+    assert voting.vote(proposal, one, calls).state == "Open"
+    assert voting.vote(proposal, two, NO).state == "Open"
 
 
 def test_scripts_that_their_engine_could_not_compile(voting: Consortium) -> None:

@@ -161,7 +161,11 @@ class Constitution:
     def vote(
         self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str
     ) -> bool | Failure:
-        """The vote of a member's ballot on a proposal."""
+        """The vote of a member's ballot on a proposal.
+
+        Whatever goes wrong is the ballot's failure: it is evaluated again with each ballot of the others, and
+        an error would keep theirs from being counted.
+        """
         bindings = Bindings(self._transaction, Phase.JUDGE, None, self._refuse)
         seed = f"{proposal_id} {member}".encode()
         try:
@@ -173,6 +177,8 @@ class Constitution:
                 return engine.call("truth", "f", proposal, proposer, proposal_id) is True
         except ScriptError as error:
             return _failure(error, "")
+        except KluisError as error:  # of a function that the ballot called, or of the engine
+            return Failure(error.message, None)
 
     def _call(
         self, phase: Phase, effects: Effects | None, seed: bytes, function: str, *arguments: Value

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from kluis.errors import FormatError
 from kluis.formats.encoding import b64
 from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance.documents import certificate_id
@@ -109,7 +110,7 @@ def pem_to_id(pem: Value) -> str:
     """The id of a certificate in PEM."""
     try:
         return certificate_id(pem.encode() if isinstance(pem, str) else b"", "certificate")
-    except ValueError:
+    except (ValueError, FormatError):
         raise HostFault("the text is no certificate", "TypeError") from None
 
 
