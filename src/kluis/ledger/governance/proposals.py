@@ -39,6 +39,9 @@ WITHDRAWN: Final = "Withdrawn"
 STATES: Final = frozenset({OPEN, ACCEPTED, WITHDRAWN, "Rejected", "Failed", "Dropped"})
 MAX_BALLOT: Final = 24 * 1024
 """Bytes: what its engine compiles, next to the objects that a ballot gets."""
+MOST_OPEN: Final = 64
+MOST_OPEN_BYTES: Final = 4 << 20
+"""Of one member's open proposals, which stay in a node's memory, also after its next start."""
 
 
 @frozen
@@ -95,6 +98,8 @@ def propose(
     member = requests.authenticate(transaction, request)
     proposal_id = sha256(root + sha256(request.message.signature)).hex()
     recent.remember(transaction, request, proposal_id, now)
+    if now is not None:
+        _check_room(transaction, member, len(request.payload))
     text = _text(request)
     constitution = Constitution(transaction, rules)
     if (problem := constitution.validate(text)) is not None:
@@ -265,6 +270,18 @@ def _forget_decided(transaction: Transaction, but: str) -> None:
 
 def _write(transaction: Transaction, proposal: Proposal) -> None:
     transaction.put(tables.PROPOSALS_INFO, proposal.id.encode(), write_json(proposal.info))
+
+
+def _check_room(transaction: Transaction, member: str, size: int) -> None:
+    """Nodes of CCF have no such limit, so one in a ledger of the past may be above it."""
+    own = [each for each in proposals(transaction) if each.info["proposer_id"] == member]
+    sizes = [len(content(transaction, each.id).encode()) for each in own if each.state == OPEN]
+    if len(sizes) >= MOST_OPEN or sum(sizes) + size > MOST_OPEN_BYTES:
+        raise NotAuthorized(
+            f"proposal: want at most {MOST_OPEN} open ones of a member, with {MOST_OPEN_BYTES} bytes, got"
+            f" {len(sizes) + 1} with {sum(sizes) + size}",
+            hint="withdraw one first",
+        )
 
 
 def _text(request: Request) -> str:
