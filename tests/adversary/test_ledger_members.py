@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -11,12 +10,9 @@ from typing import Any
 
 import pytest
 
-from kluis.errors import FormatError, InternalError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
-from kluis.ledger.governance import documents
-from kluis.ledger.governance.constitution import OF_BALLOT, Rules
 from kluis.ledger.governance.faults import (
     InvalidInput,
     NotAuthorized,
@@ -24,7 +20,6 @@ from kluis.ledger.governance.faults import (
     ProposalReplay,
     ProposalTooOld,
 )
-from kluis.ledger.governance.replay import Replay
 from kluis.ledger.governance.requests import Kind
 from tests.ledger.governance.consortium import NO, NOW, Consortium, Party, key, opened
 from tests.services.ledger.members import Member
@@ -260,111 +255,6 @@ def test_a_ballot_is_one_vote_at_most(voting: Consortium, name: str) -> None:
         after = voting.vote(proposal, three, "export const vote = () => false;")
     assert after.state == "Rejected", after.info
     assert one.id not in [member for member, vote in after.info["final_votes"].items() if vote]
-
-
-# Each is harmless when it is submitted, and fails whenever another member votes.
-LATER_BALLOTS = {
-    "a certificate that is none": "ccf.pemToId('x');",
-    "its memory": "const a = []; for (;;) a.push('x'.repeat(1e5) + a.length);",
-    "its time": "for (;;);",
-}
-
-
-@pytest.mark.parametrize("name", LATER_BALLOTS)
-def test_a_ballot_that_fails_later_stops_nobody_elses(voting: Consortium, name: str) -> None:
-    """A member who sees that a proposal has a ballot of its own already has no veto."""
-    at = NOW + 100 + list(LATER_BALLOTS).index(name)
-    proposal = voting.propose({"name": "trigger_ledger_chunk"}, created_at=at)
-    one, two, three = voting.members
-    evil = f"""export const vote = (text, proposer, id) => {{
-      const stored = ccf.kv['public:ccf.gov.proposals_info'].get(ccf.strToBuf(id));
-      if ('{one.id}' in ccf.bufToJsonCompatible(stored).ballots) {{ {LATER_BALLOTS[name]} }}
-      return false; }};"""
-    assert voting.vote(proposal, one, evil).state == "Open"
-    assert voting.vote(proposal, two).state == "Open"
-    after = voting.vote(proposal, three)
-    assert after.state == "Accepted"
-    assert list(after.info["vote_failures"]) == [one.id]
-    assert voting.replayed() == []
-
-
-@pytest.mark.parametrize("kind", [InternalError, FormatError])
-def test_an_error_of_a_function_that_a_ballot_calls_is_the_ballots(
-    voting: Consortium, kind: type[KluisError], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also one of our own."""
-    at = NOW + 110 + [InternalError, FormatError].index(kind)
-    proposal = voting.propose({"name": "trigger_ledger_chunk"}, created_at=at)
-
-    def fail(*_: object) -> None:
-        raise kind("text: want bytes, got text")
-
-    monkeypatch.setattr("kluis.ledger.governance.scripts.crypto.pem_to_id", fail)
-    one, two, _ = voting.members
-    calls = "export const vote = () => { ccf.pemToId('x'); return true; };"
-    assert voting.vote(proposal, one, calls).state == "Open"
-    assert voting.vote(proposal, two, NO).state == "Open"
-
-
-# Each comes to something else in a service with less time than its auditor, or with another allocator.
-SLOW = "for (let i = 0; i < 3e7; i++);"
-COUNTS = """
-    let fit = 0; const kept = [];
-    try { for (;;) { kept.push('x'.repeat(1e5) + fit); fit++; } } catch { kept.length = 0; }
-    if (fit < 150) return false;"""
-LESS_TIME = Rules(ballot=dataclasses.replace(OF_BALLOT, seconds=0.05))
-OTHER_MEMORY = Rules(ballot=dataclasses.replace(OF_BALLOT, heap=14 << 20))
-
-
-def _audited(consortium: Consortium) -> tuple[list[str], list[str]]:
-    """What an auditor finds, and notes."""
-    replay, found, notes = Replay(), list[str](), list[str]()
-    for seqno, entry in enumerate(consortium.entries, 1):
-        found += replay.entry(seqno, entry.writes, [entry.root])
-        notes += replay.notes
-    return found, notes
-
-
-@pytest.mark.parametrize(("body", "rules"), [(SLOW, LESS_TIME), (COUNTS, OTHER_MEMORY)])
-def test_a_ballot_that_no_auditor_repeats_spoils_no_ledger(body: str, rules: Rules) -> None:
-    """Its member alone chooses it, and an honest service would be found at fault for ever."""
-    consortium = opened(3, rules=rules)
-    one, two, three = consortium.members
-    proposal = consortium.propose({"name": "trigger_ledger_chunk"}, created_at=NOW + 1)
-    evil = f"export const vote = () => {{ {body} return true; }};"
-    assert [consortium.vote(proposal, *each).state for each in ((one, evil), (two,))] == ["Open", "Open"]
-    assert consortium.vote(proposal, three).state == "Accepted"
-    found, notes = _audited(consortium)
-    assert found == []
-    assert set(notes) == {
-        f"proposal {proposal.id[:16]}: the ballot of member {one.id[:16]} depends on limits of time or"
-        " memory, so only the service knows its vote"
-    }
-
-
-@pytest.mark.parametrize("vote", [True, None])
-def test_a_service_states_no_other_vote_of_a_ballot_that_can_be_repeated(vote: bool | None) -> None:
-    """Nor that it failed, also next to a ballot that nobody can repeat."""
-    consortium = opened(5, rules=LESS_TIME)
-    one, two, *others = consortium.members
-    proposal = consortium.propose({"name": "trigger_ledger_chunk"}, created_at=NOW + 1)
-    consortium.vote(proposal, one, f"export const vote = () => {{ {SLOW} return true; }};")
-    consortium.vote(proposal, two, NO)
-    for member in others:
-        consortium.vote(proposal, member)
-    assert _audited(consortium)[0] == []
-    rows = consortium.entries[-1].writes[tables.PROPOSALS_INFO]
-    info = json.loads(rows[proposal.id.encode()] or b"")
-    info["final_votes"][two.id] = vote
-    if vote is None:
-        del info["final_votes"][two.id]
-        info["vote_failures"][two.id] = {"reason": "Operation took too long to complete."}
-    consortium.entries[-1].writes[tables.PROPOSALS_INFO] = {  # type: ignore[index]
-        **rows, proposal.id.encode(): documents.write_json(info)
-    }  # fmt: skip
-    found, _ = _audited(consortium)
-    assert len(found) == 1
-    assert found[0].startswith(f"table {tables.PROPOSALS_INFO}: key ")
 
 
 def test_open_proposals_of_a_member_are_bounded() -> None:
