@@ -154,7 +154,7 @@ for size in (16, 48, 150):
 
 
 def test_a_ballot_without_memory_ends_no_node() -> None:
-    """The engine's own JSON.stringify would keep an object then, and to free the engine would end the process."""
+    """The engine's own JSON.stringify would keep an object, and freeing the engine would end the process."""
     done = subprocess.run(
         [sys.executable, "-c", ENGINES, FULL], capture_output=True, text=True, timeout=600, check=False
     )
