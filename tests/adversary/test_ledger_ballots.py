@@ -11,10 +11,12 @@ import pytest
 
 from kluis.errors import FormatError, InternalError, KluisError
 from kluis.formats.ccf import tables
+from kluis.formats.encoding import b64
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.constitution import OF_BALLOT, Rules
 from kluis.ledger.governance.replay import Replay
-from tests.ledger.governance.consortium import NO, NOW, Consortium, opened
+from kluis.ledger.governance.requests import Kind
+from tests.ledger.governance.consortium import DATE, NO, NOW, Consortium, opened
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,67 @@ def test_a_service_states_no_other_vote_of_a_ballot_that_can_be_repeated(vote: b
     found, _ = _audited(consortium)
     assert len(found) == 1
     assert found[0].startswith(f"table {tables.PROPOSALS_INFO}: key ")
+
+
+ROWS = {
+    "no state": {"ballots": {}, "proposer_id": "x"},
+    "no proposer": {"ballots": {}, "state": "Open"},
+    "no ballots": {"proposer_id": "x", "state": "Open"},
+    "ballots that are a text": {"ballots": "x", "proposer_id": "x", "state": "Open"},
+    "a ballot that is a number": {"ballots": {"a": 1}, "proposer_id": "x", "state": "Open"},
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_proposals_that_are_something_else_are_found(name: str) -> None:
+    """A service writes its tables as it likes: an auditor has a finding, and goes on."""
+    consortium = opened(3)
+    proposal = consortium.propose({"name": "trigger_ledger_chunk"}, created_at=NOW + 1)
+    rows = {proposal.id.encode(): documents.write_json(ROWS[name])}
+    consortium.entries[-1].writes = {**consortium.entries[-1].writes, tables.PROPOSALS_INFO: rows}
+    consortium.vote(proposal, consortium.members[0])
+    found, _ = _audited(consortium)
+    assert "governance: proposal" in found[-1]
+    assert "want text as proposer_id, state and ballots, got another type" in found[-1]
+
+
+def test_an_acknowledgement_of_no_digest_is_found() -> None:
+    """Likewise."""
+    consortium = Consortium(1)
+    consortium.activate()
+    asked = consortium.entries[1].writes
+    assert tables.MEMBER_ACKS in asked
+    consortium.entries[1].writes = {
+        **asked, tables.MEMBER_ACKS: dict.fromkeys(asked[tables.MEMBER_ACKS], b"{}")
+    }  # fmt: skip
+    assert any("of another state digest" in each for each in _audited(consortium)[0])
+
+
+RENEWS = """
+export const validate = () => ({valid: true, description: ""});
+export const resolve = () => "Accepted";
+export const apply = (proposal) => {
+  const {from, days} = JSON.parse(proposal);
+  ccf.network.generateNetworkCertificate(from, days);
+};"""
+
+
+@pytest.mark.parametrize("days", [10**8, 10**15])
+def test_a_validity_beyond_all_dates_is_found(days: int) -> None:
+    """Of a certificate that a service recorded for it, which its auditor holds against the request."""
+    consortium = Consortium(1, constitution=RENEWS)
+    consortium.activate()
+    (member,) = consortium.members
+    since = DATE.strftime("%Y%m%d%H%M%SZ")
+    request = {"from": since, "days": 90}
+    consortium.submit(member.sign(Kind.PROPOSAL, request, created_at=NOW + 1))
+    signed = member.sign(Kind.PROPOSAL, {**request, "days": days}, created_at=NOW + 2)
+    consortium.entries[-1].writes = {
+        **consortium.entries[-1].writes,
+        tables.COSE_HISTORY: {member.id.encode(): documents.write_json(b64.encode(signed))},
+        tables.SERVICE_INFO: {tables.ONLY: consortium.get(tables.SERVICE_INFO)},
+    }
+    assert any("a certificate is valid for 1 to 36500 days" in each for each in _audited(consortium)[0])
 
 
 # The heap ends at every place within what it does.

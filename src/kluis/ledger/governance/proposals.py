@@ -188,15 +188,35 @@ def find(transaction: Transaction, proposal_id: str) -> Proposal:
         data = transaction.get(tables.PROPOSALS_INFO, proposal_id.encode())
     if data is None:
         raise ProposalNotFound(f"proposal {proposal_id[:64]!a}: there is none in the tables")
-    return Proposal(proposal_id, read_object(data, "proposal"))
+    return _read(proposal_id, data)
 
 
 def proposals(transaction: Transaction) -> list[Proposal]:
     """All proposals of the tables, by id."""
     return [
-        Proposal(key.decode(), read_object(data, "proposal"))
-        for key, data in transaction.items(tables.PROPOSALS_INFO)
+        _read(key.decode("utf-8", "replace"), data) for key, data in transaction.items(tables.PROPOSALS_INFO)
     ]
+
+
+def _read(proposal_id: str, data: bytes) -> Proposal:
+    """A proposal of the tables, which in files are whatever their service wrote.
+
+    Raises:
+        FormatError: its members are missing, or of other types.
+    """
+    info = read_object(data, "proposal")
+    ballots = info.get("ballots")
+    texts = [
+        info.get("proposer_id"),
+        info.get("state"),
+        *(ballots.values() if isinstance(ballots, dict) else ()),
+    ]
+    if not isinstance(ballots, dict) or not all(isinstance(each, str) for each in texts):
+        raise FormatError(
+            f"proposal {proposal_id[:64]!a}: want text as proposer_id, state and ballots, got another type",
+            code="bad_type",
+        )
+    return Proposal(proposal_id, info)
 
 
 def content(transaction: Transaction, proposal_id: str) -> str:
@@ -208,7 +228,7 @@ def content(transaction: Transaction, proposal_id: str) -> str:
     data = transaction.get(tables.PROPOSALS, proposal_id.encode())
     if data is None:
         raise ConstitutionFailed(f"proposal {proposal_id}: its content is not in the tables")
-    return data.decode()
+    return data.decode("utf-8", "replace")
 
 
 def actions(transaction: Transaction, proposal_id: str) -> list[Any]:
