@@ -14,6 +14,7 @@ from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.constitution import OF_BALLOT, Rules
+from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.replay import Replay
 from kluis.ledger.governance.requests import Kind
 from tests.ledger.governance.consortium import DATE, NO, NOW, Consortium, opened
@@ -189,6 +190,18 @@ def test_a_validity_beyond_all_dates_is_found(days: int) -> None:
         tables.SERVICE_INFO: {tables.ONLY: consortium.get(tables.SERVICE_INFO)},
     }
     assert any("a certificate is valid for 1 to 36500 days" in each for each in _audited(consortium)[0])
+
+
+@pytest.mark.parametrize(
+    "since", ["99991231235959Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
+)
+def test_a_time_at_the_end_of_all_dates_is_no_fault_of_the_service(since: str) -> None:
+    """A member's proposal is refused, and does not look like a bug."""
+    consortium = Consortium(1, constitution=RENEWS)
+    consortium.activate()
+    signed = consortium.members[0].sign(Kind.PROPOSAL, {"from": since, "days": 1}, created_at=NOW + 1)
+    with pytest.raises(ConstitutionFailed, match="want a year of 1950 to 9000"):
+        consortium.submit(signed)
 
 
 # The heap ends at every place within what it does.

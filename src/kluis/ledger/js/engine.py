@@ -91,9 +91,8 @@ class Engine:
 
         Args:
             name: an identifier.
-            function: takes and gives values. A script that does not catch what it raises ends. Then a
-                :class:`HostFault` is an error of the script, an error of ours reaches the engine's caller,
-                and any other is an :class:`InternalError`. It must not hold the engine.
+            function: takes and gives values. The script can catch a :class:`HostFault` that it raises. Any
+                other exception ends the script and reaches the engine's caller. It must not hold the engine.
         """
         if not name.isidentifier() or not name.isascii():
             raise UsageError(f"script engine: want an identifier as a name, got {name!a:.80}")
@@ -103,11 +102,7 @@ class Engine:
                 return [function(*values)]
             except HostFault as fault:
                 return [_FAULT, fault.name, fault.message]
-            except KluisError:
-                raise
-            except (
-                Exception
-            ) as error:  # also a TypeError, which would be one of a conversion, and the script's
+            except (TypeError, ValueError) as error:  # and not one of a conversion, which is the script's
                 raise InternalError(f"script engine: the function {name} failed") from error
 
         with self._running():
