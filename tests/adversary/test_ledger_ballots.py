@@ -235,3 +235,26 @@ def test_a_ballot_without_memory_ends_no_node() -> None:
         [sys.executable, "-c", ENGINES, FULL], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# Each leaves a little of its memory to what is compiled after it.
+FILLS = """let spare = new ArrayBuffer(%d); const kept = globalThis.kept = [];
+for (const size of [65536, 4096, 100]) try { for (;;) kept.push(new ArrayBuffer(size)); } catch {}
+try { for (;;) kept.push({}); } catch {}
+spare = null; export const vote = () => true;"""
+VOTES = """
+import sys
+from kluis.ledger.governance.constitution import Constitution, Rules
+from kluis.ledger.store import Store
+constitution = Constitution(Store().begin(), Rules(), "")
+for left in range(1000, 2000, 8):
+    constitution.vote(sys.argv[1] % left, "{}", "0", "1", "2")
+"""
+
+
+def test_nothing_is_compiled_in_what_a_ballot_leaves() -> None:
+    """With little memory, the compiler of modules reads what is not its own: no module follows a ballot."""
+    done = subprocess.run(
+        [sys.executable, "-c", VOTES, FILLS], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

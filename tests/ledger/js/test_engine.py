@@ -1,4 +1,4 @@
-"""One engine, five methods: what crosses, what ends a script, and that no thread meets another's runtime."""
+"""One engine, six methods: what crosses, what ends a script, and that no thread meets another's runtime."""
 
 # ruff: noqa: E501 # scripts are read more easily on one line
 

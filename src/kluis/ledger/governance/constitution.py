@@ -80,15 +80,6 @@ IN_A_NODE: Final = Rules(
 """For a process that runs scripts in one thread: one that nothing interrupts ends the process."""
 
 
-# What counts as true does so by the rules of the language, but a promise, which is always true, is no vote.
-_TRUTH: Final = """import {vote} from 'ballot';
-export const f = (...values) => {
-  const found = vote(...values);
-  if (typeof found?.then === "function") throw new TypeError("vote() returned a promise");
-  return !!found;
-};"""
-
-
 class Constitution:
     """The constitution that a transaction sees.
 
@@ -191,8 +182,7 @@ class Constitution:
                 engine.bind("__ccf", bindings)
                 engine.evaluate("ccf", _GLOBALS)
                 engine.evaluate("ballot", ballot)
-                engine.evaluate("truth", _TRUTH)
-                return engine.call("truth", "f", proposal, proposer, proposal_id) is True
+                return engine.holds("ballot", "vote", proposal, proposer, proposal_id)
         except ScriptError as error:
             return _failure(error, "")
         except KluisError as error:  # of a function that the ballot called, or of the engine

@@ -1,4 +1,4 @@
-"""JavaScript within a ledger: one engine, behind five methods."""
+"""JavaScript within a ledger: one engine, behind six methods."""
 
 from kluis.ledger.js.engine import Engine
 from kluis.ledger.js.limits import Limits

@@ -1,4 +1,4 @@
-"""One JavaScript engine behind five methods: bind, evaluate, call, limits, free.
+"""One JavaScript engine behind six methods: bind, evaluate, call, holds, limits, free.
 
     engine = Engine()
     engine.bind("lookup", lambda key: table[key])
@@ -151,12 +151,23 @@ class Engine:
             ScriptThrew: it throws, is no function, or gives what is no value.
             ScriptLimit: it ran past a limit.
         """
+        result: Value = self._run("__call", module, function, arguments)
+        return result
+
+    def holds(self, module: str, function: str, *arguments: Value) -> bool:
+        """Whether an exported function of a module gives what counts as true; a promise does not count.
+
+        No further module is compiled for it: where a script has left little memory, the compiler may read
+        memory that is not its own. Raises as :meth:`call`.
+        """
+        return self._run("__holds", module, function, arguments) is True
+
+    def _run(self, how: str, module: str, function: str, arguments: tuple[Value, ...]) -> Any:
         if module not in self._names:
             raise UsageError(f"script engine: no module {module!a:.80} was evaluated")
         self._arguments[:] = arguments
         with self._running():
-            result: Value = self._eval(f"__call({_quote(module)}, {_quote(function)})")
-        return result
+            return self._eval(f"{how}({_quote(module)}, {_quote(function)})")
 
     def free(self) -> None:
         """Free the engine's memory; a second time does nothing."""

@@ -240,9 +240,16 @@
     defineProperty(globalThis, name, { value, writable: false, enumerable: false, configurable: false });
   const exported = ownKeys;
   hidden("__exports", (name) => import(name).then((module) => exported(module).filter((key) => typeof key === "string")));
-  hidden("__call", (name, key) => import(name).then((module) => {
+  const run = (module, key) => {
     const target = module[key];
     if (typeof target !== "function") throw new TypeError(`${key} is not an exported function`);
     return apply(target, undefined, host(0));
+  };
+  hidden("__call", (name, key) => import(name).then((module) => run(module, key)));
+  // What counts as true does so by the rules of the language, but a promise, which is always true, does not.
+  hidden("__holds", (name, key) => import(name).then((module) => {
+    const found = run(module, key);
+    if (typeof found?.then === "function") throw new TypeError(`${key}() returned a promise`);
+    return !!found;
   }));
 })();
