@@ -57,7 +57,7 @@ class Failure:
 
 @frozen(kw_only=True)
 class Rules:
-    """The limits of scripts, of which a node chooses, and what an auditor knows of ballots.
+    """The limits of scripts, of which a node chooses, and what an auditor has found out about ballots.
 
     Attributes:
         constitution: of each call of the constitution.

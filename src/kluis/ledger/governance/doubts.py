@@ -1,8 +1,8 @@
 """Ballots that an auditor cannot repeat: those whose answer depends on a limit of time, memory or stack.
 
 How much fits into a limit is another number with another processor or allocator. A member can write a ballot
-that counts it, and answers accordingly. So where such a ballot explains what an entry has, the service's word
-stands, and the auditor names the ballot.
+that counts it, and answers accordingly. So where such a ballot explains what an entry has, the auditor accepts the
+service's vote, and names the ballot.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kluis.ledger.js import Limits
 
 T = TypeVar("T")
 # Only with these words can a script go on after it ran out of memory or stack; a keyword has no escapes, and
-# an escaped name is taken for any of them.
+# an escaped name counts as any of them.
 _HIDES: Final = re.compile(r"catch|finally|async|await|Promise|globalThis|import|\\u")
 _TIMES: Final = 100
 """What is left of an auditor's time: a tenth of a service's, since either may be the slower one."""

@@ -129,7 +129,7 @@
   }
 
   // ---- JSON.stringify, not the engine's ----
-  // Where the heap ends within the engine's, it keeps an object for ever, and to free the engine ends the process.
+  // Where the heap ends within the engine's, it never frees an object, and to free the engine ends the process.
   const exec = RegExp.prototype.exec, keysOf = Object.keys, unsafe = /["\\\u0000-\u001f\ud800-\udfff]/;
   const char = String.prototype.charCodeAt, cut = String.prototype.slice, hex = Number.prototype.toString;
   const shorts = { __proto__: null, 8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\" };
