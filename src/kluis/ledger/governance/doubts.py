@@ -1,8 +1,8 @@
 """Ballots that an auditor cannot repeat: those whose answer depends on a limit of time, memory or stack.
 
 How much fits into a limit is another number with another processor or allocator. A member can write a ballot
-that counts it, and answers accordingly. So where such a ballot explains what an entry has, the auditor accepts the
-service's vote, and names the ballot.
+that counts it, and answers accordingly. So where such a ballot explains what an entry has, the auditor
+accepts the service's vote, and names the ballot.
 """
 
 from __future__ import annotations
