@@ -17,6 +17,7 @@ from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 from kluis.ledger.governance.faults import (
     InvalidInput,
+    NotAuthorized,
     ProposalFailedToValidate,
     ProposalReplay,
     ProposalTooOld,
@@ -256,6 +257,28 @@ def test_a_ballot_is_one_vote_at_most(voting: Consortium, name: str) -> None:
         after = voting.vote(proposal, three, "export const vote = () => false;")
     assert after.state == "Rejected", after.info
     assert one.id not in [member for member, vote in after.info["final_votes"].items() if vote]
+
+
+def test_open_proposals_of_a_member_are_bounded() -> None:
+    """Every node keeps them in memory, also after its next start: too many would end the ledger for all."""
+    consortium = opened(3)
+    one, two, _ = consortium.members
+    times = itertools.count(NOW + 1)
+
+    def propose(party: Party, size: int) -> str:
+        padded, at = {**CHUNK, "note": "x" * size}, next(times)
+        return consortium.submit(party.sign(Kind.PROPOSAL, padded, created_at=at), now=at).id
+
+    large = [propose(one, 1_000_000) for _ in range(4)]
+    with pytest.raises(NotAuthorized, match="at most 64 open ones of a member, with 4194304 bytes, got 5"):
+        propose(one, 1_000_000)
+    propose(two, 1_000_000)
+    consortium.withdraw(large[0], one)
+    for _ in range(61):
+        propose(one, 1)
+    with pytest.raises(NotAuthorized, match="got 65 with"):
+        propose(one, 1)
+    assert consortium.replayed() == []
 
 
 def test_scripts_that_their_engine_could_not_compile(voting: Consortium) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import jsbox
 import pytest
 
 from kluis.errors import InternalError, UsageError
@@ -469,3 +470,23 @@ def test_an_error_keeps_no_runtime(capfd: pytest.CaptureFixture[str]) -> None:
     assert elsewhere(errors.clear) is None
     gc.collect()
     assert capfd.readouterr().err == ""
+
+
+VALUES = (
+    "undefined", "null", "-0", "NaN", "1e21", "'\\0\\n\\b\\f\\r\\t\\x1f\\x7f\\u2028\\\"\\\\'", "'\\ud800x\\udc00\\ud83d\\ude00'", "[undefined, () => 1, Symbol()]",
+    "({a: undefined, b: () => 1, 2: 1, 1: 2, '': [], ['__proto__']: {}})", "new Date(0)", "({a: {toJSON(k) { return k; }}, b: [{toJSON(k) { return typeof k; }}]})",
+    "[new String('a'), new Number(NaN), new Boolean(false)]", "new Proxy([1, 2], {})", "new Proxy({a: 1}, {})", "Object.create({x: 1})", "Array(2)",
+    "(() => { const a = {}; a.a = [a]; return a; })()", "(() => { const b = {}; return [b, {b}]; })()", "new Uint8Array(2)",
+)  # fmt: skip
+OPTIONS = (
+    "", ", null, 2", ", null, 20", ", null, '--'", ", null, new Number(1.9)", ", ['a', 'b', 1, new String('2'), 'a', {}]", ", () => undefined",
+    ", (k, v) => typeof v === 'number' ? v + 1 : v", ", function (k, v) { return Array.isArray(this) ? k : v; }, 1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_json_is_written_as_the_engine_writes_it(value: str) -> None:
+    """Its own cannot run out of memory without harm, so the prelude has another."""
+    for options in OPTIONS:
+        script = f"(() => {{ try {{ return String(JSON.stringify({value}{options})); }} catch (e) {{ return String(e); }} }})()"
+        assert run(f"export const f = () => {script};") == jsbox.Runtime().eval(script), options

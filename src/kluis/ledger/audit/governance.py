@@ -53,9 +53,11 @@ class Replay(Protocol):
 
     Attributes:
         count: how many it did.
+        notes: what the reader of the last entry's check should know.
     """
 
     count: int
+    notes: list[str]
 
     def entry(self, seqno: int, writes: Writes, roots: Iterable[bytes]) -> list[str]:
         """Do the request of an entry again, and compare; every entry is given, in order.
@@ -103,6 +105,8 @@ class Governance:
         elif self._replay is not None:
             for problem in self._replay.entry(seen.txid.seqno, writes, self._roots()):
                 self._findings.fail(Check.REPLAY, problem)
+            for note in self._replay.notes:
+                self._findings.note(Check.REPLAY, note, here=True)
         changed = [name for name in writes if name.startswith(tables.GOVERNANCE)]
         if not changed:
             return

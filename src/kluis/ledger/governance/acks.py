@@ -47,7 +47,7 @@ def digest(transaction: Transaction, member_id: str) -> str:
         data = transaction.get(tables.MEMBER_ACKS, member_id.encode())
     if data is None:
         raise NoSuchResource(f"member {member_id[:64]!a}: there is none in the tables")
-    return str(read_object(data, tables.MEMBER_ACKS)["state_digest"])
+    return str(read_object(data, tables.MEMBER_ACKS).get("state_digest", ""))
 
 
 def acknowledge(transaction: Transaction, request: Request, member_id: str, effects: Effects) -> None:

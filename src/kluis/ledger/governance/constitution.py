@@ -13,13 +13,16 @@ Spec: CCF, "Governance", "Constitution".
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.resources
+from collections.abc import Mapping
 from typing import Any, Final
 
 from kluis.errors import KluisError
 from kluis.formats.ccf import tables
 from kluis.frozen import frozen
 from kluis.ledger.governance.documents import read_json
+from kluis.ledger.governance.doubts import depends_on_limits
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.scripts.access import Phase
 from kluis.ledger.governance.scripts.bindings import Bindings
@@ -54,15 +57,19 @@ class Failure:
 
 @frozen(kw_only=True)
 class Rules:
-    """The limits of scripts, of which a node chooses.
+    """The limits of scripts, of which a node chooses, and what an auditor has found out about ballots.
 
     Attributes:
         constitution: of each call of the constitution.
         ballot: of each ballot.
+        stated: by member: what its ballot comes to, without evaluating it.
+        doubted: receives the members whose ballots depend on limits; None: nobody wants to know.
     """
 
     constitution: Limits = OF_CONSTITUTION
     ballot: Limits = OF_BALLOT
+    stated: Mapping[str, bool | Failure] = dataclasses.field(default_factory=dict)
+    doubted: set[str] | None = None
 
 
 LAST: Final = 60.0
@@ -162,11 +169,26 @@ class Constitution:
     def vote(
         self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str
     ) -> bool | Failure:
-        """The vote of a member's ballot on a proposal."""
+        """The vote of a member's ballot on a proposal.
+
+        Whatever goes wrong is the ballot's failure: it is evaluated again with each ballot of the others, and
+        an error would keep theirs from being counted.
+        """
+        if member in self._rules.stated:
+            return self._rules.stated[member]
+        evaluate = functools.partial(self._evaluate, ballot, proposal, proposer, proposal_id, member)
+        vote, doubted = evaluate(self._rules.ballot), self._rules.doubted
+        if doubted is not None and depends_on_limits(ballot, vote, evaluate, self._rules.ballot):
+            doubted.add(member)
+        return vote
+
+    def _evaluate(
+        self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str, limits: Limits
+    ) -> bool | Failure:
         bindings = Bindings(self._transaction, Phase.JUDGE, None, self._refuse)
         seed = f"{proposal_id} {member}".encode()
         try:
-            with Engine(self._rules.ballot, seed=seed, plain=True) as engine:
+            with Engine(limits, seed=seed, plain=True) as engine:
                 engine.bind("__ccf", bindings)
                 engine.evaluate("ccf", _GLOBALS)
                 engine.evaluate("truth", _TRUTH)
@@ -174,6 +196,8 @@ class Constitution:
                 return engine.call("truth", "f", proposal, proposer, proposal_id) is True
         except ScriptError as error:
             return _failure(error, "")
+        except KluisError as error:  # of a function that the ballot called, or of the engine
+            return Failure(error.message, None)
 
     def _call(
         self, phase: Phase, effects: Effects | None, seed: bytes, function: str, *arguments: Value

@@ -39,6 +39,9 @@ WITHDRAWN: Final = "Withdrawn"
 STATES: Final = frozenset({OPEN, ACCEPTED, WITHDRAWN, "Rejected", "Failed", "Dropped"})
 MAX_BALLOT: Final = 24 * 1024
 """Bytes: what its engine compiles, next to the objects that a ballot gets."""
+MOST_OPEN: Final = 64
+MOST_OPEN_BYTES: Final = 4 << 20
+"""Of one member's open proposals, which stay in a node's memory, also after its next start."""
 
 
 @frozen
@@ -95,6 +98,8 @@ def propose(
     member = requests.authenticate(transaction, request)
     proposal_id = sha256(root + sha256(request.message.signature)).hex()
     recent.remember(transaction, request, proposal_id, now)
+    if now is not None:
+        _check_room(transaction, member, len(request.payload))
     text = _text(request)
     constitution = Constitution(transaction, rules)
     if (problem := constitution.validate(text)) is not None:
@@ -183,15 +188,35 @@ def find(transaction: Transaction, proposal_id: str) -> Proposal:
         data = transaction.get(tables.PROPOSALS_INFO, proposal_id.encode())
     if data is None:
         raise ProposalNotFound(f"proposal {proposal_id[:64]!a}: there is none in the tables")
-    return Proposal(proposal_id, read_object(data, "proposal"))
+    return _read(proposal_id, data)
 
 
 def proposals(transaction: Transaction) -> list[Proposal]:
     """All proposals of the tables, by id."""
     return [
-        Proposal(key.decode(), read_object(data, "proposal"))
-        for key, data in transaction.items(tables.PROPOSALS_INFO)
+        _read(key.decode("utf-8", "replace"), data) for key, data in transaction.items(tables.PROPOSALS_INFO)
     ]
+
+
+def _read(proposal_id: str, data: bytes) -> Proposal:
+    """A proposal of the tables, which in files are whatever their service wrote.
+
+    Raises:
+        FormatError: its members are missing, or of other types.
+    """
+    info = read_object(data, "proposal")
+    ballots = info.get("ballots")
+    texts = [
+        info.get("proposer_id"),
+        info.get("state"),
+        *(ballots.values() if isinstance(ballots, dict) else ()),
+    ]
+    if not isinstance(ballots, dict) or not all(isinstance(each, str) for each in texts):
+        raise FormatError(
+            f"proposal {proposal_id[:64]!a}: want text as proposer_id, state and ballots, got another type",
+            code="bad_type",
+        )
+    return Proposal(proposal_id, info)
 
 
 def content(transaction: Transaction, proposal_id: str) -> str:
@@ -203,7 +228,7 @@ def content(transaction: Transaction, proposal_id: str) -> str:
     data = transaction.get(tables.PROPOSALS, proposal_id.encode())
     if data is None:
         raise ConstitutionFailed(f"proposal {proposal_id}: its content is not in the tables")
-    return data.decode()
+    return data.decode("utf-8", "replace")
 
 
 def actions(transaction: Transaction, proposal_id: str) -> list[Any]:
@@ -265,6 +290,18 @@ def _forget_decided(transaction: Transaction, but: str) -> None:
 
 def _write(transaction: Transaction, proposal: Proposal) -> None:
     transaction.put(tables.PROPOSALS_INFO, proposal.id.encode(), write_json(proposal.info))
+
+
+def _check_room(transaction: Transaction, member: str, size: int) -> None:
+    """Nodes of CCF have no such limit, so one in a ledger of the past may be above it."""
+    own = [each for each in proposals(transaction) if each.info["proposer_id"] == member]
+    sizes = [len(content(transaction, each.id).encode()) for each in own if each.state == OPEN]
+    if len(sizes) >= MOST_OPEN or sum(sizes) + size > MOST_OPEN_BYTES:
+        raise NotAuthorized(
+            f"proposal: want at most {MOST_OPEN} open ones of a member, with {MOST_OPEN_BYTES} bytes, got"
+            f" {len(sizes) + 1} with {sum(sizes) + size}",
+            hint="withdraw one first",
+        )
 
 
 def _text(request: Request) -> str:

@@ -17,7 +17,7 @@ from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.documents import load_certificate, read_json, read_object, write_json
 from kluis.ledger.governance.scripts.crypto import instant
-from kluis.ledger.governance.service import Written
+from kluis.ledger.governance.service import MOST_DAYS, Written
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Transaction
 
@@ -132,6 +132,8 @@ class RecordedEffects:
             self.problems.append(f"table {table}: is not written, and its request writes it")
 
     def _check_validity(self, certificate: x509.Certificate, valid_from: str, days: int) -> None:
+        if not 1 <= days <= MOST_DAYS:
+            raise HostFault(f"a certificate is valid for 1 to {MOST_DAYS} days")
         start = instant(valid_from)
         # CCF's certificates end a second early.
         if (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from kluis.formats.encoding import b64
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 from kluis.ledger.governance import acks, documents, proposals, requests
-from kluis.ledger.governance.constitution import OF_BALLOT, OF_CONSTITUTION, Rules
+from kluis.ledger.governance.constitution import OF_BALLOT, OF_CONSTITUTION, Failure, Rules
 from kluis.ledger.governance.documents import read_json, read_object, write_json
 from kluis.ledger.governance.recorded import RecordedEffects, problem_of_shares
 from kluis.ledger.governance.requests import Kind, Request
@@ -50,6 +51,8 @@ AUDIT: Final = Rules(
     constitution=dataclasses.replace(OF_CONSTITUTION, seconds=60.0),
     ballot=dataclasses.replace(OF_BALLOT, seconds=5.0),
 )
+MOST_DOUBTED: Final = 6
+"""Ballots of one proposal whose votes are tried, each as three."""
 _KEPT: Final = "public:ccf."
 _PASSED: Final = frozenset({tables.COSE_SIGNATURES, tables.TREE, tables.SNAPSHOT_EVIDENCE})
 _NODES: Final = "public:ccf.gov.nodes."
@@ -72,6 +75,7 @@ class Replay:
 
     Attributes:
         count: how many requests of members were done again.
+        notes: what the reader of the last entry's check should know.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
@@ -79,6 +83,7 @@ class Replay:
         self._written = Written()
         self._store = Store()
         self.count = 0
+        self.notes: list[str] = []
 
     def entry(self, seqno: int, writes: Writes, roots: Iterable[bytes]) -> list[str]:
         """Check one entry, and go on to the next.
@@ -92,6 +97,7 @@ class Replay:
         Returns:
             what is wrong with it, a sentence each; empty if nothing is.
         """
+        self.notes = []
         try:
             if not any(name.startswith(tables.GOVERNANCE) for name in writes):
                 return []
@@ -117,7 +123,7 @@ class Replay:
             return
         if tables.COSE_HISTORY in writes:
             self.count += 1
-            yield from self._replay_request(transaction, writes, roots)
+            yield from self._replay_request(writes, roots)
         elif tables.MEMBER_ACKS in writes:
             yield from self._check_acknowledgement(transaction, writes)
         elif _creates(writes):
@@ -139,9 +145,7 @@ class Replay:
             if tables.SERVICE_INFO in writes and tables.SUBMITTED_SHARES not in writes:
                 yield f"table {tables.SERVICE_INFO}: is changed without a member's signed request"
 
-    def _replay_request(
-        self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]
-    ) -> Iterator[str]:
+    def _replay_request(self, writes: Writes, roots: Iterable[bytes]) -> Iterator[str]:
         history = writes[tables.COSE_HISTORY]
         if len(history) != 1:
             yield f"table {tables.COSE_HISTORY}: want one request in an entry, got {len(history)}"
@@ -150,22 +154,50 @@ class Replay:
         request = _request(value)
         if request.claimed.encode() != key:
             yield f"table {tables.COSE_HISTORY}: holds a request of {request.claimed} as another member's"
-        effects = RecordedEffects(writes, self._written)
-        match request.kind:
-            case Kind.PROPOSAL:
-                root = _root_of(request, writes, roots)
-                proposals.propose(transaction, request, root, effects, self._rules, now=None)
-            case Kind.BALLOT:
-                proposals.vote(
-                    transaction, request, str(request.proposal_id), request.claimed, effects, self._rules
-                )
-            case Kind.WITHDRAWAL:
-                proposals.withdraw(transaction, request, str(request.proposal_id))
-            case _:
-                yield f"table {tables.COSE_HISTORY}: a request of type {request.kind.value} is not kept there"
-        yield from effects.problems
-        yield from differences(transaction.writes, writes)
-        yield from problem_of_shares(transaction, writes)
+        root = _root_of(request, writes, roots) if request.kind is Kind.PROPOSAL else b""
+        problems = self._repeat(request, writes, root, self._rules)
+        if not problems or not self._is_explained_by_ballots(request, writes):
+            yield from problems
+
+    def _repeat(self, request: Request, writes: Writes, root: bytes, rules: Rules) -> list[str]:
+        """Do a request again; what differs."""
+        transaction, effects = self._store.begin(), RecordedEffects(writes, self._written)
+        try:
+            match request.kind:
+                case Kind.PROPOSAL:
+                    proposals.propose(transaction, request, root, effects, rules, now=None)
+                case Kind.BALLOT:
+                    proposal_id = str(request.proposal_id)
+                    proposals.vote(transaction, request, proposal_id, request.claimed, effects, rules)
+                case Kind.WITHDRAWAL:
+                    proposals.withdraw(transaction, request, str(request.proposal_id))
+                case _:
+                    kind = request.kind.value
+                    return [f"table {tables.COSE_HISTORY}: a request of type {kind} is not kept there"]
+        except KluisError as error:
+            return [f"governance: {error.message}"]
+        return [
+            *effects.problems,
+            *differences(transaction.writes, writes),
+            *problem_of_shares(transaction, writes),
+        ]
+
+    def _is_explained_by_ballots(self, request: Request, writes: Writes) -> bool:
+        """Whether nothing differs if ballots that nobody can repeat came to something else in the service."""
+        info = writes.get(tables.PROPOSALS_INFO, {}).get(str(request.proposal_id).encode())
+        if request.kind is not Kind.BALLOT or info is None:
+            return False
+        doubted: set[str] = set()
+        self._repeat(request, writes, b"", dataclasses.replace(self._rules, doubted=doubted))
+        for stated in _readings(sorted(doubted), read_object(info, "proposal")):
+            if not self._repeat(request, writes, b"", dataclasses.replace(self._rules, stated=stated)):
+                self.notes += [
+                    f"proposal {str(request.proposal_id)[:16]}: the ballot of member {member[:16]} depends on"
+                    " limits of time or memory, so only the service knows its vote"
+                    for member in stated
+                ]
+                return True
+        return False
 
     def _check_acknowledgement(self, transaction: Transaction, writes: Writes) -> Iterator[str]:
         ((key, value), *more) = writes[tables.MEMBER_ACKS].items()
@@ -205,6 +237,25 @@ def differences(writes: Writes, recorded: Writes) -> Iterator[str]:
                     f"table {table}: key {_format(key)} is {_format(theirs[key])}, and its request gives "
                     f"{_format(ours[key])}"
                 )
+
+
+def _readings(doubted: list[str], info: dict[str, Any]) -> Iterator[dict[str, bool | Failure]]:
+    """What these members' ballots may have come to: what a decided proposal has, or else anything."""
+    if "final_votes" in info:
+        votes, failures = info["final_votes"], info.get("vote_failures")
+        yield {member: _recorded(votes, failures, member) for member in doubted}
+    elif len(doubted) <= MOST_DOUBTED:
+        anything: tuple[bool | Failure, ...] = (True, False, Failure("", None))
+        for each in itertools.product(anything, repeat=len(doubted)):
+            yield dict(zip(doubted, each, strict=True))
+
+
+def _recorded(votes: Any, failures: Any, member: str) -> bool | Failure:
+    if isinstance(votes, dict) and type(vote := votes.get(member)) is bool:
+        return vote
+    failure = failures.get(member) if isinstance(failures, dict) else None
+    reason, trace = (failure.get("reason"), failure.get("trace")) if isinstance(failure, dict) else ("", None)
+    return Failure(str(reason), None if trace is None else str(trace))
 
 
 def _root_of(request: Request, writes: Writes, roots: Iterable[bytes]) -> bytes:

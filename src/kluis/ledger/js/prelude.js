@@ -128,6 +128,94 @@
     set(globalThis, name, guarded);
   }
 
+  // ---- JSON.stringify, not the engine's ----
+  // Where the heap ends within the engine's, it never frees an object, and to free the engine ends the process.
+  const exec = RegExp.prototype.exec, keysOf = Object.keys, unsafe = /["\\\u0000-\u001f\ud800-\udfff]/;
+  const char = String.prototype.charCodeAt, cut = String.prototype.slice, hex = Number.prototype.toString;
+  const shorts = { __proto__: null, 8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\" };
+  const escape = (code) => shorts[code] ?? `\\u${apply(cut, `000${apply(hex, code, [16])}`, [-4])}`;
+  const isLow = (code) => code >= 0xdc00 && code < 0xe000;
+  const quote = (value) => {
+    if (apply(exec, unsafe, [value]) === null) return `"${value}"`;
+    let out = '"', from = 0;
+    for (let i = 0; i < value.length; i++) {
+      const code = apply(char, value, [i]);
+      if (code >= 32 && code !== 34 && code !== 92 && (code < 0xd800 || code > 0xdfff)) continue;
+      if (code >= 0xd800 && code < 0xdc00 && isLow(apply(char, value, [i + 1]))) { i++; continue; }
+      out += apply(cut, value, [from, i]) + escape(code);
+      from = i + 1;
+    }
+    return `${out}${apply(cut, value, [from])}"`;
+  };
+  const bare = (value) =>
+    value instanceof Number ? Number(value)
+    : value instanceof String ? String(value)
+    : value instanceof Boolean ? value.valueOf() : value;
+  const write = (how, holder, key, name, indent, above) => {
+    let value = holder[key];
+    if ((typeof value === "object" && value !== null) || typeof value === "function" || typeof value === "bigint") {
+      const toJSON = value.toJSON;
+      if (typeof toJSON === "function") value = apply(toJSON, value, [name ?? `${key}`]);
+    }
+    if (how.replace !== undefined) value = apply(how.replace, holder, [name ?? `${key}`, value]);
+    if (typeof value === "object" && value !== null) value = bare(value);
+    switch (typeof value) {
+      case "string": return quote(value);
+      case "number": return value - value === 0 ? `${value}` : "null";
+      case "boolean": return value ? "true" : "false";
+      case "bigint": throw new TypeError("BigInt are forbidden in JSON.stringify");
+      case "object": break;
+      default: return undefined;
+    }
+    if (value === null) return "null";
+    for (let each = above; each !== null; each = each.above) {
+      if (each.value === value) throw new TypeError("circular reference");
+    }
+    const within = { value, above }, deeper = indent + how.gap, list = isArray(value);
+    const comma = how.gap === "" ? "," : `,\n${deeper}`;
+    let out = "", first = true;
+    if (list) {
+      const size = value.length;
+      for (let i = 0; i < size; i++) {
+        out += (first ? "" : comma) + (write(how, value, i, undefined, deeper, within) ?? "null");
+        first = false;
+      }
+    } else {
+      const names = how.names ?? keysOf(value);
+      for (let i = 0; i < names.length; i++) {
+        const text = write(how, value, names[i], names[i], deeper, within);
+        if (text === undefined) continue;
+        out += `${first ? "" : comma}${quote(names[i])}:${how.gap === "" ? "" : " "}${text}`;
+        first = false;
+      }
+    }
+    if (!first && how.gap !== "") out = `\n${deeper}${out}\n${indent}`;
+    return list ? `[${out}]` : `{${out}}`;
+  };
+  const namesOf = (list) => {
+    const names = [], seen = { __proto__: null };
+    for (let i = 0; i < list.length; i++) {
+      const one = list[i];
+      const name = typeof one === "string" ? one
+        : typeof one === "number" || one instanceof Number || one instanceof String ? String(one) : undefined;
+      if (name === undefined || seen[name] === true) continue;
+      seen[name] = true;
+      defineProperty(names, names.length, { value: name, writable: true, enumerable: true, configurable: true });
+    }
+    return names;
+  };
+  set(JSON, "stringify", function stringify(value, replacer, space) {
+    const how = {
+      replace: typeof replacer === "function" ? replacer : undefined,
+      names: isArray(replacer) ? namesOf(replacer) : undefined,
+      gap: "",
+    };
+    const wide = typeof space === "object" && space !== null ? bare(space) : space;
+    if (typeof wide === "number") for (let i = 1; i <= wide && i <= 10; i++) how.gap += " ";
+    else if (typeof wide === "string") how.gap = apply(cut, wide, [0, 10]);
+    return write(how, { "": value }, "", "", "", null);
+  });
+
   // ---- what one member alone wrote ----
   // Arithmetic on large integers is no function that could count, and code from text could hold any.
   if (plain) {

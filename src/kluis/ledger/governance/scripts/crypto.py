@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from kluis.errors import FormatError
 from kluis.formats.encoding import b64
 from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance.documents import certificate_id
@@ -109,7 +110,7 @@ def pem_to_id(pem: Value) -> str:
     """The id of a certificate in PEM."""
     try:
         return certificate_id(pem.encode() if isinstance(pem, str) else b"", "certificate")
-    except ValueError:
+    except (ValueError, FormatError):
         raise HostFault("the text is no certificate", "TypeError") from None
 
 
@@ -149,8 +150,17 @@ def instant(text: str) -> datetime:
     """Read a time of an action: ``YYMMDDHHMMSSZ``, ``YYYYMMDDHHMMSSZ`` or ISO 8601, in UTC.
 
     Raises:
-        HostFault: none of these.
+        HostFault: none of these; or before 1950, as no certificate is, or after 9000.
     """
+    parsed = _parse_instant(text)
+    if parsed is None or parsed.tzinfo is None:
+        raise HostFault(f"{text[:60]} is no time, want YYMMDDHHMMSSZ or ISO 8601 with a zone")
+    if not 1950 <= parsed.year <= 9000:
+        raise HostFault(f"{text[:60]}: want a year of 1950 to 9000, got {parsed.year}")
+    return parsed
+
+
+def _parse_instant(text: str) -> datetime | None:
     for form in (
         "%y%m%d%H%M%SZ",
         "%Y%m%d%H%M%SZ",
@@ -163,9 +173,6 @@ def instant(text: str) -> datetime:
         except ValueError:
             continue
     try:
-        parsed = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is None:
-        raise HostFault(f"{text[:60]} is no time, want YYMMDDHHMMSSZ or ISO 8601 with a zone")
-    return parsed
+        return None
