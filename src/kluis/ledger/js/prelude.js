@@ -17,7 +17,7 @@
   for (const name of ["performance", "Atomics", "SharedArrayBuffer", "WeakRef", "FinalizationRegistry"]) {
     delete globalThis[name];
   }
-  // Where the heap ends within these, an object stays for ever, and to free the engine ends the process.
+  // Where the heap ends within these, an object is never freed, and to free the engine ends the process.
   for (const name of ["zip", "zipKeyed"]) delete Iterator[name];
   let [a, b, c, d] = [a0 | 0, b0 | 0, c0 | 0, d0 | 0];
   const word = () => { // sfc32
