@@ -276,6 +276,20 @@ def test_a_plain_script(source: str) -> None:
         run(source, plain=True)
 
 
+def test_a_bound_function() -> None:
+    """It has the given object and first arguments, also as a class; what is no function is not bound."""
+    assert run(
+        """class Pair { constructor(a, b) { this.pair = [a, b]; } }
+        export const f = () => {
+          const sum = function (a, b) { return [this, a, b]; }, one = new (Pair.bind(null, 1))(2);
+          let error = "";
+          try { Function.prototype.bind.call(1); } catch (e) { error = e.name; }
+          return [sum.bind("x")(1, 2), sum.bind("x", 1)(2), sum.bind("x", [1], 2)(3), one.pair, one instanceof Pair, error];
+        };""",
+        plain=True,
+    ) == [["x", 1, 2], ["x", 1, 2], ["x", [1], 2], [1, 2], True, "TypeError"]  # fmt: skip
+
+
 def test_the_guards_change_no_result() -> None:
     """Built-in functions do what they did, and their classes are what they were."""
     assert run(
