@@ -216,6 +216,7 @@
     if (typeof wide === "number") for (let i = 1; i <= wide && i <= 10; i++) how.gap += " ";
     else if (typeof wide === "string") how.gap = apply(cut, wide, [0, 10]);
     return write(how, { "": value }, "", "", "", null);
+  });
 
   // ---- Function.prototype.bind, not the engine's ----
   // Where the heap ends within the engine's, it frees what it has not made yet, which ends the process.
