@@ -73,13 +73,14 @@ class InMachine:
         argv: Sequence[str] = (),
     ) -> EnclaveProxy:
         """Start the application in the machine, and wait until it is ready."""
+        needed = requirements(app.parent)
         settings = {
             "entry": f"{app.stem}:app",
             "heap": HEAP,
             "threads": threads,
-            "grants": sorted({"table", *(sockets or {})}),
+            "grants": sorted({*(["table"] if "pyarrow" in needed else []), *(sockets or {})}),
             "argv": list(argv),
-            "requirements": requirements(app.parent),
+            "requirements": [f"{name}=={metadata.version(name)}" for name in needed],
         }
         image = self._image(app.parent, settings, debug=debug, signer=signer)
         return load(
@@ -105,10 +106,9 @@ class InMachine:
 
 
 def requirements(folder: Path) -> list[str]:
-    """The distributions that the modules of a folder need, in the versions that are installed here."""
+    """The names of the distributions that the modules of a folder need."""
     text = "".join(each.read_text() for each in folder.glob("*.py"))
-    names = {name for word, several in REQUIREMENTS.items() if word in text for name in several}
-    return [f"{name}=={metadata.version(name)}" for name in sorted(names)]
+    return sorted({name for word, several in REQUIREMENTS.items() if word in text for name in several})
 
 
 def in_machine(folder: Path) -> InMachine:
