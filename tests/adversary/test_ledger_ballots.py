@@ -13,10 +13,11 @@ from kluis.errors import FormatError, InternalError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
 from kluis.ledger.governance import documents
-from kluis.ledger.governance.constitution import OF_BALLOT, Rules
+from kluis.ledger.governance.constitution import OF_BALLOT, Constitution, Failure, Rules
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.replay import Replay
 from kluis.ledger.governance.requests import Kind
+from kluis.ledger.store import Store
 from tests.ledger.governance.consortium import DATE, NO, NOW, Consortium, opened
 
 
@@ -258,3 +259,39 @@ def test_nothing_is_compiled_in_what_a_ballot_leaves() -> None:
         [sys.executable, "-c", VOTES, FILLS], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# Where the memory ends within a class, the engine keeps an object.
+CLASSES = """const kept = globalThis.kept = new Array(9000).fill(0); let left = 'y'.repeat(%d), i = 0, n = 1 << 20;
+export const vote = () => {
+  while (n >= 24) { try { kept[i] = 'x'.repeat(n); i++; } catch { n >>= 1; } }
+  left = null;
+  class B { m() { return 1; } } class C extends B { m() { return super.m(); } } new C().m();
+  return true;
+};"""
+CLASS_VOTES = """
+import dataclasses, sys
+from kluis.ledger.governance.constitution import OF_BALLOT, Constitution, Rules
+from kluis.ledger.store import Store
+rules = Rules(ballot=dataclasses.replace(OF_BALLOT, heap=4 << 20, seconds=60.0))
+constitution = Constitution(Store().begin(), rules, "")
+found = {constitution.vote(sys.argv[1] % left, "{}", "0", "1", "2") for left in range(1200, 1480, 4)}
+print(len(found), "no classes" in str(found))
+"""
+
+
+def test_a_class_without_memory_ends_no_node() -> None:
+    """A ballot has no classes: freeing an engine whose class found no memory would end the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLASS_VOTES, CLASSES], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 True\n", "")
+
+
+@pytest.mark.parametrize("word", ["class", "cl\\u0061ss"])
+def test_no_spelling_of_a_class_gets_past(word: str) -> None:
+    """The keyword has no escapes; with one it is no keyword, and no ballot."""
+    ballot = f"export const vote = () => {{ {word} A {{}} return true; }};"
+    vote = Constitution(Store().begin(), Rules(), "").vote(ballot, "{}", "0", "1", "2")
+    assert isinstance(vote, Failure)
+    assert vote.reason.startswith("SyntaxError")

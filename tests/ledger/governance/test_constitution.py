@@ -19,7 +19,7 @@ from kluis.ledger.governance.constitution import IN_A_NODE, OF_BALLOT, OF_CONSTI
 from kluis.ledger.governance.documents import write_json
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.replay import AUDIT
-from kluis.ledger.js import HostFault
+from kluis.ledger.js import HostFault, ScriptThrew
 from kluis.ledger.store import Store
 from kluis.services.ledger.ccf.governance import Governance
 from tests.ledger.governance import real
@@ -309,10 +309,35 @@ def test_phases() -> None:
             assert done == (what in applying), (table, what)
 
 
+VALID = "export const validate = 1, resolve = 1, apply = 1;"
+
+
+@pytest.mark.parametrize("source", ["ccf.kv;", "while (true) {}", "throw 1;", "await 1; null.x;"])
+def test_what_is_proposed_is_not_evaluated(source: str) -> None:
+    """Nobody accepted it yet: it is compiled and linked."""
+    constitution.check(source + VALID)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("export const validate = 1;", "does not export resolve, apply"),
+        ("export * from 'stop';", "does not export validate, resolve, apply"),
+        ("import 'elsewhere';" + VALID, "module not found"),
+        ("import 'has-apply';" + VALID, "module not found"),
+        ("export const validate = ;", "SyntaxError"),
+    ],
+)
+def test_what_is_proposed_is_linked(source: str, problem: str) -> None:
+    """A source that is no module, or exports too little, is refused."""
+    with pytest.raises(HostFault, match=problem):
+        constitution.check(source)
+
+
 def test_evaluating_a_module_reads_nothing() -> None:
-    """A constitution that is only proposed is evaluated without tables."""
-    with pytest.raises(HostFault, match="ccf is not defined"):
-        constitution.check("ccf.kv; export const validate = 1, resolve = 1, apply = 1;")
+    """A constitution that was accepted is evaluated once without tables."""
+    with pytest.raises(ScriptThrew, match="ccf is not defined"):
+        constitution.evaluate("ccf.kv;" + VALID, Rules())
 
 
 def test_buffers() -> None:

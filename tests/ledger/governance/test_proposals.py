@@ -25,6 +25,7 @@ from kluis.ledger.governance.faults import (
     VoteNotFound,
 )
 from kluis.ledger.governance.requests import Kind, parse
+from kluis.ledger.js import Limits
 from tests.ledger.governance.consortium import NO, NOW, YES, Consortium, Party, opened
 
 USER = Party(50, encrypts=False)
@@ -284,8 +285,6 @@ def test_a_custom_constitution() -> None:
     [
         ("export function validate( {", "SyntaxError"),
         ("export function validate() {}", "does not export resolve, apply"),
-        ("while (true) {}", "too long"),
-        (VETO + "throw new Error('early');", "early"),
     ],
 )
 def test_a_constitution_that_is_none(source: str, problem: str) -> None:
@@ -293,6 +292,22 @@ def test_a_constitution_that_is_none(source: str, problem: str) -> None:
     consortium = opened()
     with pytest.raises(ProposalFailedToValidate, match=problem):
         consortium.propose({"name": "set_constitution", "args": {"constitution": source}})
+
+
+@pytest.mark.parametrize(
+    ("end", "problem"), [("while (true) {}", "took too long"), ("throw new Error('early');", "Error: early")]
+)
+def test_a_constitution_that_cannot_be_evaluated(end: str, problem: str) -> None:
+    """It is evaluated before it counts: the ballot that would accept it is refused, and governance goes on."""
+    consortium = opened(rules=Rules(constitution=Limits(seconds=0.5)))
+    before = consortium.get(tables.CONSTITUTION, tables.ONLY)
+    proposal = consortium.propose({"name": "set_constitution", "args": {"constitution": VETO + end}})
+    with pytest.raises(ConstitutionFailed, match=f"the constitution is not valid: .*{problem}"):
+        for member in consortium.members:
+            consortium.vote(proposal, member)
+    assert consortium.get(tables.CONSTITUTION, tables.ONLY) == before
+    consortium.accept(SET_USER, created_at=NOW + 9)
+    assert consortium.replayed() == []
 
 
 @pytest.mark.parametrize(

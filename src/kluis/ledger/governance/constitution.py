@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -34,6 +35,10 @@ OF_CONSTITUTION: Final = Limits(seconds=5.0, heap=64 << 20)
 OF_BALLOT: Final = Limits(seconds=0.5, heap=16 << 20, stack=512 << 10)
 EXPORTS: Final = ("validate", "resolve", "apply")
 _TOO_LONG: Final = "Operation took too long to complete."
+_STOPPED: Final = "linked"
+# The keyword, or the word in a text or a comment; a keyword has no escapes.
+_CLASS: Final = re.compile(r"(?<![\w$])class(?![\w$])", re.ASCII)
+_NO_EXPORT: Final = "Could not find export "
 _HERE: Final = importlib.resources.files(__package__)
 _GLOBALS: Final = _HERE.joinpath("scripts", "globals.js").read_text(encoding="utf-8")
 
@@ -102,11 +107,8 @@ class Constitution:
     def __init__(self, transaction: Transaction, rules: Rules, source: str | None = None) -> None:
         self._transaction = transaction
         self._rules = rules
-        if source is None:
-            data = transaction.get(tables.CONSTITUTION, tables.ONLY)
-            source = None if data is None else read_json(data, tables.CONSTITUTION)
-            if not isinstance(source, str):
-                raise ConstitutionFailed("constitution: there is none in the tables")
+        if source is None and (source := _stored(transaction)) is None:
+            raise ConstitutionFailed("constitution: there is none in the tables")
         self._source = source
 
     def validate(self, proposal: str) -> str | None:
@@ -165,6 +167,14 @@ class Constitution:
         except ScriptError as error:
             failure = _failure(error, "Failed to apply(): ")
             raise ConstitutionFailed(f"proposal {proposal_id}: {failure.reason}") from None
+        if (source := _stored(self._transaction)) is not None and source != self._source:
+            try:
+                evaluate(source, self._rules)
+            except ScriptError as error:
+                reason = _failure(error, "").reason
+                raise ConstitutionFailed(
+                    f"proposal {proposal_id}: the constitution is not valid: {reason}"
+                ) from None
 
     def vote(
         self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str
@@ -185,6 +195,9 @@ class Constitution:
     def _evaluate(
         self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str, limits: Limits
     ) -> bool | Failure:
+        # A class that finds no memory is never freed, and to free its engine then ends the process.
+        if _CLASS.search(ballot):
+            return Failure("SyntaxError: a ballot has no classes, nor the word in any text", None)
         bindings = Bindings(self._transaction, Phase.JUDGE, None, self._refuse)
         seed = f"{proposal_id} {member}".encode()
         try:
@@ -202,7 +215,7 @@ class Constitution:
     def _call(
         self, phase: Phase, effects: Effects | None, seed: bytes, function: str, *arguments: Value
     ) -> Value:
-        bindings = Bindings(self._transaction, phase, effects, lambda source: check(source, self._rules))
+        bindings = Bindings(self._transaction, phase, effects, check)
         with Engine(self._rules.constitution, seed=seed) as engine:
             engine.bind("__ccf", bindings)
             engine.evaluate("ccf", _GLOBALS)
@@ -213,25 +226,50 @@ class Constitution:
         raise HostFault("a ballot cannot check a constitution", "TypeError")
 
 
-def check(source: str, rules: Rules | None = None) -> None:
+def check(source: str) -> None:
     """Check that a text is a constitution: a module that exports the three functions.
 
-    It is evaluated without tables, and as a script of one person: nobody accepted it yet. So it has the time
-    of a ballot, but the memory of a constitution, which bounds the length of a source.
+    Nobody accepted it yet, so it is compiled and linked, and nothing of it is evaluated: a module before it
+    in the order of evaluation throws.
 
     Raises:
         HostFault: it is not.
     """
-    limits = rules or Rules()
+    missing = []
     try:
-        with Engine(dataclasses.replace(limits.ballot, heap=limits.constitution.heap), plain=True) as engine:
-            exports = engine.evaluate("constitution", source)
+        with Engine(OF_CONSTITUTION) as engine:
+            engine.add("stop", f'throw new Error("{_STOPPED}");')
+            engine.add("constitution", source)
+            for name in EXPORTS:
+                try:
+                    engine.evaluate(f"has-{name}", f'import "stop"; import {{ {name} }} from "constitution";')
+                except ScriptThrew as error:
+                    if error.reason.startswith(_NO_EXPORT):
+                        missing.append(name)
+                    elif error.reason != _STOPPED:
+                        raise
     except ScriptError as error:
         raise HostFault(f"the constitution is not valid: {_failure(error, '').reason}") from None
     except KluisError as error:
         raise HostFault(f"the constitution is not valid: {error.message}") from None
-    if missing := [name for name in EXPORTS if name not in exports]:
+    if missing:
         raise HostFault(f"the constitution does not export {', '.join(missing)}")
+
+
+def evaluate(source: str, rules: Rules) -> None:
+    """Evaluate a constitution without tables, to see that it can be: one that cannot would end governance.
+
+    Raises:
+        ScriptError: it throws, or reaches a limit.
+    """
+    with Engine(rules.constitution) as engine:
+        engine.evaluate("constitution", source)
+
+
+def _stored(transaction: Transaction) -> str | None:
+    data = transaction.get(tables.CONSTITUTION, tables.ONLY)
+    source = None if data is None else read_json(data, tables.CONSTITUTION)
+    return source if isinstance(source, str) else None
 
 
 def _failure(error: ScriptError, prefix: str) -> Failure:

@@ -16,8 +16,8 @@ from kluis.ledger.js import Limits
 
 T = TypeVar("T")
 # Only with these words can a script go on after it ran out of memory or stack; a keyword has no escapes, and
-# an escaped name counts as any of them.
-_HIDES: Final = re.compile(r"catch|finally|async|await|Promise|globalThis|import|\\u")
+# an escaped name counts as any of them. A class is refused here, and is not in a node of CCF.
+_HIDES: Final = re.compile(r"catch|finally|async|await|Promise|globalThis|import|class|\\u")
 _TIMES: Final = 100
 """What is left of an auditor's time: a tenth of a service's, since either may be the slower one."""
 

@@ -14,7 +14,7 @@ from kluis.formats.ccf.domain import Writes
 from kluis.frozen import frozen
 from kluis.ledger.governance import constitution, documents
 from kluis.ledger.governance.documents import write_json
-from kluis.ledger.js import HostFault
+from kluis.ledger.js import HostFault, ScriptError
 
 CREATED: Final = "2.1"
 ROLES: Final = ("Participant", "Owner", "NonParticipant")
@@ -88,8 +88,11 @@ def genesis(
     source = constitution.ours() if source is None else source
     try:
         constitution.check(source)
+        constitution.evaluate(source, constitution.Rules())
     except HostFault as error:
         raise UsageError(error.message) from None
+    except ScriptError as error:
+        raise UsageError(f"the constitution is not valid: {error.message}") from None
     if not 0 < len(members) <= MOST_MEMBERS:
         raise UsageError(f"genesis: want 1 to {MOST_MEMBERS} members, got {len(members)}")
     writes: dict[str, dict[bytes, bytes | None]] = {
