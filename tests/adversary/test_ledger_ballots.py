@@ -262,7 +262,8 @@ def test_nothing_is_compiled_in_what_a_ballot_leaves() -> None:
 
 
 # Where the memory ends within a class, the engine keeps an object.
-CLASSES = """const kept = globalThis.kept = new Array(9000).fill(0); let left = 'y'.repeat(%d), i = 0, n = 1 << 20;
+CLASSES = """const kept = globalThis.kept = new Array(9000).fill(0);
+let left = 'y'.repeat(%d), i = 0, n = 1 << 20;
 export const vote = () => {
   while (n >= 24) { try { kept[i] = 'x'.repeat(n); i++; } catch { n >>= 1; } }
   left = null;
