@@ -39,6 +39,8 @@ from kluis.tee.process import native
 
 EVENT = f"kluis_demo_{os.getpid()}/key"
 PROBED = "PyBytes_AsString"  # what extension modules call to get at a bytes object, a key for one
+PERF_TIMES = 3
+"""How many runs perf watches until it finds something: it copies only what is on a stack as it looks."""
 _SIZE, _VALUE = 16, 32  # of a bytes object: its length, and its first byte
 _WORDS = re.compile(r"size=(\d+) a=(0x[0-9a-f]+) b=(0x[0-9a-f]+) c=(0x[0-9a-f]+) d=(0x[0-9a-f]+)")
 
@@ -64,8 +66,12 @@ def attempts(stage: Stage) -> Iterator[Attempt]:
     seen = Seen()
     with stage.start() as enclave:
         watched = _Watched(stage, enclave, seen)
-        conduct.conduct(watched, stage.room, stage.participants(), stage.platform.collateral())
-        yield perf(stage, seen)
+        for _ in range(PERF_TIMES):
+            conduct.conduct(watched, stage.room, stage.participants(), stage.platform.collateral())
+            found = perf(stage, seen)
+            if not found.refused:
+                break
+        yield found
         yield uprobe(stage, seen)
         yield forge_evidence(stage, enclave.evidence(bytes(32)).launch_configuration)
         yield patched_page(enclave)
@@ -81,8 +87,10 @@ def perf(stage: Stage, seen: Seen) -> Attempt:
     wanted = np.unique(known[known != np.round(known, 1)].view(np.uint64))
     at = np.searchsorted(wanted, words).clip(max=len(wanted) - 1)
     count = len(np.unique(words[wanted[at] == words]))
+    if count == 0:
+        return Attempt("root", tried, f"nobody's body mass index in the stacks of {PERF_TIMES} runs", True)
     got = f"{words.nbytes / 1e6:.0f} MB of stacks, {count} people's body mass index in them"
-    return Attempt("root", tried, got, count == 0)
+    return Attempt("root", tried, got, False)
 
 
 def uprobe(stage: Stage, seen: Seen) -> Attempt:

@@ -86,7 +86,7 @@ def attempt(made: Attempt, *, limit: bool = False) -> str:
     """One attempt, in two lines or three."""
     word = "NOT TRIED" if made.refused is None else "refused" if made.refused else "SUCCEEDED"
     if limit and made.refused:
-        word = "closed"
+        word = "no success"
     first = textwrap.fill(
         made.tried, WIDTH, initial_indent=f"  {word:<10} {made.who:<15}", subsequent_indent=" " * 28
     )

@@ -2,14 +2,13 @@
 
 The guest's first program (``native/init``) starts it, and powers off when it ends. One interpreter does both
 steps, because on an emulated processor a second one would take seconds to start. While the platform starts,
-it imports the rest.
+it imports the rest. The process that starts the platform is its fork.
 """
 
 from __future__ import annotations
 
 import runpy
 import sys
-import threading
 from pathlib import Path
 
 from kluis.errors import KluisError
@@ -24,12 +23,11 @@ def main() -> int:
     Returns:
         The exit code of an error, whose one line is on the console: the host has no other log of the guest.
     """
-    starting = _Starting()
-    starting.start()
-    # These imports take seconds on an emulated processor, in which the platform starts on another one.
-    from kluis.tee.inside import agent, endorsing, ports  # noqa: F401 - the agent's program needs them
-
     try:
+        starting = start.Starting(Path(native.PYTHON))
+        # These imports take seconds on an emulated processor, in which the platform starts on another one.
+        from kluis.tee.inside import agent, endorsing, ports  # noqa: F401 - the agent's program needs them
+
         starting.finish()
         _say("the platform runs")
         _say(endorsing.endorse())
@@ -38,31 +36,6 @@ def main() -> int:
         return error.exit_code
     runpy.run_module(AGENT, run_name="__main__")
     return 0
-
-
-class _Starting(threading.Thread):
-    """Starts the platform."""
-
-    def __init__(self) -> None:
-        super().__init__(name="kluis-starting")
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Start it."""
-        try:
-            start.start(base=Path(native.PYTHON))
-        except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self._error = error
-
-    def finish(self) -> None:
-        """Wait until it runs.
-
-        Raises:
-            UnavailableError: it did not start.
-        """
-        self.join()
-        if self._error is not None:
-            raise self._error
 
 
 def _say(words: str) -> None:

@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kluis.errors import UnavailableError
 from kluis.tee import places as where
 from kluis.tee.places import Places
+from kluis.tee.platform.forked import Forked
 from kluis.tee.process import linux, native, sandbox
 
 USER: Final = "kluis"
@@ -28,6 +29,7 @@ ANSWER_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
 START_SECONDS: Final = 180.0
 START_LOCK: Final = "start.lock"
+LOG: Final = "platform.log"
 TPM: Final = "/dev/tpmrm0"
 
 
@@ -60,7 +62,10 @@ def start(
                 os.close(where.lock_state(places.state, create=False))
             sealed = (places.state / where.SEALED).exists()
             device = _usable(tpm_device) if tpm or sealed else None
-            _spawn(places, uid, gid, idle_seconds, base, device)
+            with _listening(places) as listener:
+                settings = _settings(places, listener, uid, gid, idle_seconds, base, device)
+                spawner = _spawn(places, listener, settings)
+            _await(places, spawner)
         elif idle_seconds is None:
             # Another command may have started it only for itself, and it would end with the last one.
             ask(places, {"op": "stay"})
@@ -135,25 +140,84 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _spawn(
-    places: Places, uid: int, gid: int, idle_seconds: float | None, base: Path | None, tpm: str | None
-) -> None:
+class Spawner(Protocol):
+    """The process that starts the platform."""
+
+    def poll(self) -> int | None:
+        """Its exit status; None if it runs."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    def wait(self) -> int:
+        """Wait for its end."""
+
+
+class Starting:
+    """A platform that a guest's first program starts, from a fork of itself.
+
+    On an emulated processor another Python would take longer to start. The caller must have one thread, and
+    hold no secret: the fork has its memory.
+
+    Args:
+        base: where the runtime's base layer is unpacked, on a file system that the kernel checks.
+
+    Raises:
+        UnavailableError: something is missing.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._places = where.mine()
+        native.guardian()
+        uid, gid = _ids()
+        where.prepare(self._places, uid, gid)
+        with _listening(self._places) as listener:
+            settings = _settings(self._places, listener, uid, gid, None, base, None)
+            self._spawner = Forked(
+                lambda: _run_spawner(settings),
+                log=self._places.runtime / LOG,
+                keep=frozenset({listener.fileno()}),
+            )
+
+    def finish(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            UnavailableError: it did not start.
+        """
+        _await(self._places, self._spawner)
+
+
+@contextlib.contextmanager
+def _listening(places: Places) -> Iterator[socket.socket]:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(places.socket)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        old = os.umask(0o177)
+        try:
+            listener.bind(str(places.socket))
+        finally:
+            os.umask(old)
+        os.chmod(places.socket, 0o666 if places.system else 0o600)
+        listener.listen(BACKLOG)
+        yield listener
+
+
+def _settings(
+    places: Places,
+    listener: socket.socket,
+    uid: int,
+    gid: int,
+    idle_seconds: float | None,
+    base: Path | None,
+    tpm: str | None,
+) -> str:
     own_uids = places.system
     linux.raise_limits()  # for the platform and its enclaves, which inherit it
     lockable = linux.lockable_bytes()
     lacks = linux.missing(0)
     secret = "secret-memory" not in lacks and (lockable is None or lockable >= sandbox.PLATFORM_HEAP)
     region = 2 * sandbox.PLATFORM_HEAP + sandbox.RESERVE
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(places.socket)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    old = os.umask(0o177)
-    try:
-        listener.bind(str(places.socket))
-    finally:
-        os.umask(old)
-    os.chmod(places.socket, 0o666 if places.system else 0o600)
-    listener.listen(BACKLOG)
     settings = {
         "base": None if base is None else str(base),
         "layers": str(places.layers),
@@ -179,19 +243,16 @@ def _spawn(
             "tpm": tpm is not None,
         },
     }
+    return json.dumps(settings)
+
+
+def _spawn(places: Places, listener: socket.socket, settings: str) -> Spawner:
     namespaces = ["unshare", "--mount", "--propagation", "private"]
     if os.geteuid() != 0:
         namespaces += ["--user", "--map-root-user"]
-    line = [
-        *namespaces,
-        sys.executable,
-        "-I",
-        "-m",
-        "kluis.tee.platform.launching.main",
-        json.dumps(settings),
-    ]
-    with open(places.runtime / "platform.log", "ab") as log:
-        spawner = subprocess.Popen(
+    line = [*namespaces, sys.executable, "-I", "-m", "kluis.tee.platform.launching.main", settings]
+    with open(places.runtime / LOG, "ab") as log:
+        return subprocess.Popen(
             line,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -200,7 +261,16 @@ def _spawn(
             start_new_session=True,
             cwd="/",
         )
-    listener.close()
+
+
+def _run_spawner(settings: str) -> int:
+    from kluis.tee.platform.launching.main import main  # only the child needs it
+
+    linux.own_mounts()
+    return main([settings])
+
+
+def _await(places: Places, spawner: Spawner) -> None:
     until = time.monotonic() + START_SECONDS * linux.slowness()
     while not (running := answers(places)) and spawner.poll() is None and time.monotonic() < until:
         pass  # On an emulated processor it takes minutes; as long as it lives, it may come.
@@ -209,9 +279,9 @@ def _spawn(
         spawner.wait()
         places.socket.unlink(missing_ok=True)
         raise UnavailableError(
-            f"platform: did not start: {_last_words(places.runtime / 'platform.log')}",
+            f"platform: did not start: {_last_words(places.runtime / LOG)}",
             code="platform_start",
-            hint=f"kluis doctor; the whole log is {places.runtime / 'platform.log'}",
+            hint=f"kluis doctor; the whole log is {places.runtime / LOG}",
         )
 
 

@@ -1,6 +1,6 @@
 """Linux calls that are not in the standard library, and detection of this kernel's features.
 
-Spec: memfd_secret(2), landlock(7), PR_SET_MDWE(2const), mount(2).
+Spec: memfd_secret(2), landlock(7), PR_SET_MDWE(2const), mount(2), unshare(2).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ LANDLOCK_CREATE_RULESET_VERSION = 1
 PR_GET_MDWE = 66
 MS_NOSUID_NODEV = 2 | 4
 MS_BIND = 4096
+MS_REC_PRIVATE = 1 << 14 | 1 << 18
+CLONE_NEWNS = 0x20000
 DESCRIPTORS = 16_448
 """Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 SLACK_BYTES = 1 << 20
@@ -152,6 +154,17 @@ def mount_tmpfs(path: str, mode: int) -> None:
     if _libc.mount(b"kluis", path.encode(), b"tmpfs", MS_NOSUID_NODEV, f"mode={mode:o}".encode()):
         number = ctypes.get_errno()
         raise OSError(number, f"mount tmpfs: {os.strerror(number)}", path)
+
+
+def own_mounts() -> None:
+    """Give this process a mount namespace, from which nothing propagates.
+
+    Raises:
+        OSError: from the kernel.
+    """
+    if _libc.unshare(CLONE_NEWNS) or _libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"mount namespace: {os.strerror(number)}")
 
 
 def bind(source: str, target: str) -> None:
