@@ -66,12 +66,12 @@ def attempts(stage: Stage) -> Iterator[Attempt]:
     seen = Seen()
     with stage.start() as enclave:
         watched = _Watched(stage, enclave, seen)
-        for _ in range(PERF_TIMES):
+        for last in range(PERF_TIMES - 1, -1, -1):
             conduct.conduct(watched, stage.room, stage.participants(), stage.platform.collateral())
             found = perf(stage, seen)
-            if not found.refused:
+            if not found.refused or not last:
+                yield found
                 break
-        yield found
         yield uprobe(stage, seen)
         yield forge_evidence(stage, enclave.evidence(bytes(32)).launch_configuration)
         yield patched_page(enclave)
