@@ -266,6 +266,8 @@ def test_other_installers(folder: Path, line: str) -> None:
         "PIPX_BIN_DIR": str(folder / "bin"),
         "PIPX_DEFAULT_PYTHON": sys.executable,
         "UV_PYTHON": sys.executable,
+        "UV_SYSTEM_CERTS": "1",  # as pip, which reads those of this machine
+        "UV_NATIVE_TLS": "1",  # its older name
         "UV_TOOL_DIR": str(folder / "uv"),
         "UV_TOOL_BIN_DIR": str(folder / "bin"),
     }
