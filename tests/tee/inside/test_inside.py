@@ -9,6 +9,8 @@ import os
 import pty
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 import tty
@@ -225,3 +227,10 @@ def test_bad_heads(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError, match="want at most 1000 bytes, half of the machine") as refused:
         images.read_head(memory_file(head))
     assert refused.value.code == "machine_memory"
+
+
+def test_a_guests_first_program_loads_no_cryptography() -> None:
+    """The platform needs the processor for its own imports: what the agent does without comes later."""
+    code = "import sys; from kluis.tee.inside import agent, boot, endorsing, ports; print('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

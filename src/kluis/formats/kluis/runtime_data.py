@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Final, Self, TypeAlias, cast
-
-from cryptography.hazmat.primitives.asymmetric import ec
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 from kluis.frozen import frozen
 from kluis.hashes import sha256
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 MAX_SIZE: Final = 256 * 1024
 MAX_PAYLOAD: Final = 128 * 1024

@@ -16,8 +16,6 @@ from typing import Final
 
 from kluis.errors import FormatError, KluisError, UnavailableError
 from kluis.formats.encoding.layout import U64, Struct, at, layout
-from kluis.formats.nitro import nsm
-from kluis.formats.nitro.document import Document
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import Authorization, Command
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
@@ -83,9 +81,15 @@ class Aws:
 
     def endorse(self, report_data: bytes) -> Mapping[str, bytes]:
         """Get a document with the report data as its user data."""
+        # Every guest imports this driver, and these import all of cryptography.
+        from kluis.formats.nitro import nsm
+        from kluis.formats.nitro.document import Document
+
         check_report_data(report_data)
         request = nsm.request_document(report_data)
-        answer = self._by_device(request) if self.kind() == "nitro" else self._by_tpm(request)
+        answer = (
+            self._by_device(request, nsm.MAX_RESPONSE) if self.kind() == "nitro" else self._by_tpm(request)
+        )
         with answers(self.name):
             document = nsm.parse_document(answer)
             check_equal(self.name, "user data", report_data, Document.parse(document).user_data)
@@ -95,8 +99,8 @@ class Aws:
         """None: the module derives no keys."""
         return
 
-    def _by_device(self, request: bytes) -> bytes:
-        sent, answer = bytearray(request), bytearray(nsm.MAX_RESPONSE)
+    def _by_device(self, request: bytes, most: int) -> bytes:
+        sent, answer = bytearray(request), bytearray(most)
         addressed = _Messages(
             request=ioctl.address(sent),
             request_size=len(sent),

@@ -13,7 +13,7 @@ from pathlib import Path
 class Forked:
     """A child that calls a function, and ends with the exit code that it returns.
 
-    It has a session of its own, ``/`` as its folder, and no other descriptor than those it is given. The
+    It leads another session, its folder is ``/``, and it has no other descriptor than those it is given. The
     caller must have one thread.
 
     Args:
