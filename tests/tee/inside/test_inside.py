@@ -231,6 +231,7 @@ def test_bad_heads(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_guests_first_program_loads_no_cryptography() -> None:
     """The platform needs the processor for its own imports: what the agent does without comes later."""
-    code = "import sys; from kluis.tee.inside import agent, boot, endorsing, ports; print('cryptography' in sys.modules)"
+    code = "import sys; from kluis.tee.inside import agent, boot, endorsing, ports; "
+    code += "print('cryptography' in sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
