@@ -33,15 +33,11 @@ LOG: Final = "platform.log"
 TPM: Final = "/dev/tpmrm0"
 
 
-def start(
-    *, idle_seconds: float | None = None, base: Path | None = None, tpm: bool = False, tpm_device: str = TPM
-) -> Places:
+def start(*, idle_seconds: float | None = None, tpm: bool = False, tpm_device: str = TPM) -> Places:
     """Start a platform, unless it is running: as root the machine's, else this user's.
 
     Args:
         idle_seconds: end after this time without hosts; None: never.
-        base: where the runtime's base layer is unpacked on a file system that the kernel checks; None: the
-            platform unpacks it, and checks each file.
         tpm: seal the secret to a TPM, which witnesses the counters. A secret that is sealed stays so.
         tpm_device: of the TPM.
 
@@ -63,7 +59,7 @@ def start(
             sealed = (places.state / where.SEALED).exists()
             device = _usable(tpm_device) if tpm or sealed else None
             with _listening(places) as listener:
-                settings = _settings(places, listener, uid, gid, idle_seconds, base, device)
+                settings = _settings(places, listener, uid, gid, idle_seconds, None, device)
                 spawner = _spawn(places, listener, settings)
             _await(places, spawner)
         elif idle_seconds is None:
@@ -171,7 +167,7 @@ class Starting:
         native.guardian()
         uid, gid = _ids()
         where.prepare(self._places, uid, gid)
-        with _listening(self._places) as listener:
+        with _only_one(self._places), _listening(self._places) as listener:
             settings = _settings(self._places, listener, uid, gid, None, base, None)
             self._spawner = Forked(
                 lambda: _run_spawner(settings),
