@@ -39,7 +39,7 @@ from kluis.tee.process import native
 
 EVENT = f"kluis_demo_{os.getpid()}/key"
 PROBED = "PyBytes_AsString"  # what extension modules call to get at a bytes object, a key for one
-PERF_TIMES = 3
+PERF_RUNS = 3
 """How many runs perf watches until it finds something: it copies only what is on a stack as it looks."""
 _SIZE, _VALUE = 16, 32  # of a bytes object: its length, and its first byte
 _WORDS = re.compile(r"size=(\d+) a=(0x[0-9a-f]+) b=(0x[0-9a-f]+) c=(0x[0-9a-f]+) d=(0x[0-9a-f]+)")
@@ -63,18 +63,19 @@ def attempts(stage: Stage) -> Iterator[Attempt]:
                 yield host_application(enclave.pid)
         yield Attempt("root", "perf, a uprobe, a patched code page", "needs root: sudo make demo", None)
         return
-    seen = Seen()
-    with stage.start() as enclave:
-        watched = _Watched(stage, enclave, seen)
-        for last in range(PERF_TIMES - 1, -1, -1):
+    for left in range(PERF_RUNS - 1, -1, -1):
+        seen = Seen()
+        with stage.start() as enclave:  # which makes one run
+            watched = _Watched(stage, enclave, seen)
             conduct.conduct(watched, stage.room, stage.participants(), stage.platform.collateral())
             found = perf(stage, seen)
-            if not found.refused or not last:
-                yield found
-                break
-        yield uprobe(stage, seen)
-        yield forge_evidence(stage, enclave.evidence(bytes(32)).launch_configuration)
-        yield patched_page(enclave)
+            if found.refused and left:
+                continue
+            yield found
+            yield uprobe(stage, seen)
+            yield forge_evidence(stage, enclave.evidence(bytes(32)).launch_configuration)
+            yield patched_page(enclave)
+            return
 
 
 def perf(stage: Stage, seen: Seen) -> Attempt:
@@ -88,7 +89,7 @@ def perf(stage: Stage, seen: Seen) -> Attempt:
     at = np.searchsorted(wanted, words).clip(max=len(wanted) - 1)
     count = len(np.unique(words[wanted[at] == words]))
     if count == 0:
-        return Attempt("root", tried, f"nobody's body mass index in the stacks of {PERF_TIMES} runs", True)
+        return Attempt("root", tried, f"nobody's body mass index in the stacks of {PERF_RUNS} runs", True)
     got = f"{words.nbytes / 1e6:.0f} MB of stacks, {count} people's body mass index in them"
     return Attempt("root", tried, got, False)
 
