@@ -238,11 +238,14 @@ def check(source: str) -> None:
     missing = []
     try:
         with Engine(OF_CONSTITUTION) as engine:
+            engine.add("ccf", _GLOBALS)  # for their length
             engine.add("stop", f'throw new Error("{_STOPPED}");')
+            for name in EXPORTS:
+                engine.add(f"has-{name}", f'import "stop"; import {{ {name} }} from "constitution";')
             engine.add("constitution", source)
             for name in EXPORTS:
                 try:
-                    engine.evaluate(f"has-{name}", f'import "stop"; import {{ {name} }} from "constitution";')
+                    engine.call(f"has-{name}", "")
                 except ScriptThrew as error:
                     if error.reason.startswith(_NO_EXPORT):
                         missing.append(name)
