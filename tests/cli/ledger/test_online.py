@@ -178,6 +178,15 @@ def test_a_receipt_is_verified_before_it_is_written(
         ),
         (("up", "--state", "s", "--user", "x=King"), "--user: want PEM=Reader"),
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),
+        (
+            ("up", "--state", "s", "--threshold", "5"),
+            "--threshold: want 1 to 1, since 1 member has an encryption key, got 5",
+        ),
+        (("up", "--state", "s", "--threshold", "0"), "--threshold: want 1 to 1"),
+        (
+            ("up", "--state", "s", "--member", __file__),
+            "--threshold 1: no member has an encryption key, for a recovery share",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

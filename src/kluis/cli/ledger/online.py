@@ -119,8 +119,11 @@ def up(
         render.note("kluis: only the service signs: receipts are COSE, and Azure's clients verify none")
     if constitution is not None:
         settings["constitution"] = _text(constitution)
-    if member:
-        settings["members"] = [_founder(path) for path in member]
+    founders = [_founder(path) for path in member or ()]
+    if not any(state.glob("ledger/ledger_*")):
+        _check_threshold(threshold, founders)
+    if founders:
+        settings["members"] = founders
     if user:
         settings["principals"] = [_principal(one) for one in user]
     plan = Plan(
@@ -307,6 +310,26 @@ def _founder(path: Path) -> dict[str, str]:
     if path.name.endswith("_cert.pem") and key.exists():
         founder["encryption_key"] = _text(key)
     return founder
+
+
+def _check_threshold(threshold: int, founders: list[dict[str, str]]) -> None:
+    """Refuse a new ledger that its members could not recover, before its image is built.
+
+    Raises:
+        UsageError: fewer members than the threshold have an encryption key.
+    """
+    able = sum("encryption_key" in one for one in founders) if founders else 1  # the one that is made here
+    if 1 <= threshold <= able:
+        return
+    if not able:
+        problem = f"--threshold {threshold}: no member has an encryption key, for a recovery share"
+    else:
+        members = "1 member has" if able == 1 else f"{able} members have"
+        problem = f"--threshold: want 1 to {able}, since {members} an encryption key, got {threshold}"
+    raise UsageError(
+        problem,
+        hint="a key is NAME_enc_pubk.pem next to --member NAME_cert.pem: kluis ledger init makes both",
+    )
 
 
 def _principal(text: str) -> dict[str, Any]:
