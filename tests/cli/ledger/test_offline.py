@@ -327,3 +327,12 @@ def test_tail_follows_until_it_is_stopped(tmp_path: Path) -> None:
                 tailing.kill()
     assert shown == ["2.1", "2.2", "2.3", "2.4", "2.5"]
     assert (tailing.returncode, rest, errors) == (0, "", "")
+
+
+def test_the_folder_above_a_ledger_names_it(tmp_path: Path, kluis: Kluis) -> None:
+    """The state folder of a ledger has the ledger's files in its folder ledger."""
+    assert "hint: name" not in kluis("ledger", "verify", tmp_path).err
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger/ledger_1").touch()
+    said = kluis("ledger", "verify", tmp_path)
+    assert (said.code, f"hint: name {tmp_path}/ledger, which has them" in said.err) == (2, True), said.err

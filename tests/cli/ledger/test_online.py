@@ -205,6 +205,7 @@ def test_keys_that_are_there_stay(tmp_path: Path, kluis: Kluis) -> None:
     before = (tmp_path / "bank/bank_privk.pem").read_bytes()
     again = kluis("ledger", "init", "bank", "--out", tmp_path / "bank")
     assert (again.code, "has keys of bank already" in again.err) == (2, True)
+    assert f"hint: --as {tmp_path}/bank/bank uses them; --out DIR" in again.err
     assert (tmp_path / "bank/bank_privk.pem").read_bytes() == before
     for name in ("bank_privk.pem", "bank_enc_privk.pem"):
         assert (tmp_path / "bank" / name).stat().st_mode & 0o077 == 0

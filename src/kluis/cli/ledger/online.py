@@ -48,7 +48,10 @@ def init(
         raise UsageError(f"name: want letters, digits, - and _, at most 64, got {name[:80]!a}")
     folder = out or Path(name)
     if (folder / f"{name}_privk.pem").exists():
-        raise UsageError(f"{folder}: has keys of {name} already")
+        raise UsageError(
+            f"{folder}: has keys of {name} already",
+            hint=f"--as {folder}/{name} uses them; --out DIR puts other keys into another folder",
+        )
     member = Member.load_or_create(folder, datetime.now(UTC), name)
     shown = {"member": member_id(member.certificate), "folder": str(folder)}
     render.out(shown, f"member {shown['member']}\nfiles  {folder}/{name}_*.pem; keep those called privk")
