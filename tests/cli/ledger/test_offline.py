@@ -295,6 +295,21 @@ def test_tail(made: Path, kluis: Kluis) -> None:
         assert (said.code, f"--lines: want 0 to 10000, got {wrong}" in said.err) == (2, True)
 
 
+def test_tail_has_headings_on_a_terminal(made: Path, kluis: Kluis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person gets headings and folded rows; a program gets rows only, and so does JSON's reader."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert kluis("ledger", "tail", made).err == ""
+    piped = kluis("ledger", "tail", made).out
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout.isatty", lambda: True)
+        shown = kluis("ledger", "tail", made)
+        assert kluis("ledger", "tail", made, "--json").err == ""
+    assert shown.err.split() == ["entry", "bytes", "public", "tables"]
+    assert shown.out.split() == piped.split()
+    assert all(len(line) <= 40 or len(line.split()) == 1 for line in shown.out.splitlines()), shown.out
+
+
 def test_tail_shows_names_that_a_terminal_obeys(kluis: Kluis, tmp_path: Path) -> None:
     """Names of tables are a ledger's own words: they change no screen and no line."""
     writer = Writer()

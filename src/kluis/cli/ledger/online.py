@@ -194,7 +194,8 @@ def ack(url: Url, service_cert: Service, member: As) -> None:
     """Acknowledge a ledger's state, which makes you an active member."""
     with connect(url, service_cert, member) as governor:
         governor.acknowledge()
-        render.out({"member": governor.member, "status": "Active"}, f"member {governor.member} is active")
+        text = render.fold(f"member {governor.member} is active")
+        render.out({"member": governor.member, "status": "Active"}, text)
 
 
 def propose(
@@ -304,7 +305,7 @@ def _check_prefix(member: Path) -> None:
 
 def _show(proposal: Any) -> None:
     ident, state = str(proposal["proposalId"]), str(proposal["proposalState"])
-    render.out({"proposal": ident, "state": state}, f"proposal {ident}\nstate    {state}")
+    render.out({"proposal": ident, "state": state}, render.fold(f"proposal {ident}\nstate    {state}"))
 
 
 def _founder(path: Path) -> dict[str, str]:
