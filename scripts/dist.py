@@ -30,6 +30,10 @@ def _made(folder: str, names: list[str]) -> set[str]:
     return MADE(folder, names) | (MADE_AT_THE_ROOT & set(names) if Path(folder) == ROOT else set())
 
 
+def _report(step: str) -> None:
+    print(f"building {step}", file=sys.stderr, flush=True)
+
+
 def build(out: Path, pythons: tuple[str, ...] = PYTHONS) -> list[Path]:
     """Build everything into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -37,9 +41,11 @@ def build(out: Path, pythons: tuple[str, ...] = PYTHONS) -> list[Path]:
         tree = Path(folder) / "kluis"
         shutil.copytree(ROOT, tree, ignore=_made)
         for kind in ("build_wheel", "build_sdist"):
+            _report(f"kluis: {kind.removeprefix('build_')}")
             line = [sys.executable, "-c", BUILD, kind, str(out.resolve())]
             subprocess.run(line, cwd=tree, stdout=subprocess.DEVNULL, check=True)
     for python in pythons:
+        _report(f"kluis-runtime: wheel for Python {python}, which takes a minute or more")
         line = [
             sys.executable,
             str(ROOT / "runtime/build.py"),

@@ -66,7 +66,7 @@ Data goes to stdout, everything else to stderr. Every command takes `--json`. Th
 | 2 | wrong usage |
 | 3 | wrong format |
 | 4 | not authentic |
-| 5 | too old |
+| 5 | not fresh: expired, not yet valid, replayed, or of another nonce |
 | 6 | rejected by the policy |
 | 7 | unavailable |
 | 70 | a bug in Kluis |

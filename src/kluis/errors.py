@@ -6,7 +6,7 @@
     |- FormatError            the bytes are malformed                                     exit 3
     |  `- UnsupportedError    well formed, of an unsupported kind or version
     |- AuthenticityError      the signer is not trusted                                   exit 4
-    |- FreshnessError         expired, replayed, or not yet valid                         exit 5
+    |- FreshnessError         expired, not yet valid, replayed, or of another nonce       exit 5
     |- PolicyError            authentic, but rejected by the policy                       exit 6
     |- UnavailableError       this machine, or a service, cannot do it now                exit 7
     |- EnclaveError           a call into an enclave did not return                       exit 7
@@ -45,6 +45,8 @@ __all__ = [
 MOST_CHARACTERS: Final = 16 << 10
 # Limit for foreign error text within our message.
 MOST_FOREIGN: Final = 300
+# How alike a misspelt word and the one that was meant are, 0..1: "nope" and "openai" are 0.6 alike.
+NEAR: Final = 0.7
 # Letters that render as blank, like a space: Hangul's fillers, Khmer's inherent vowels, Braille's blank.
 _BLANK: Final = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
@@ -74,7 +76,7 @@ def unknown(what: str, value: str, choices: Iterable[str], hint: str | None = No
     import difflib  # only an error needs it
 
     known = list(choices)
-    near = difflib.get_close_matches(value[:32], known, 1)
+    near = difflib.get_close_matches(value[:32], known, 1, NEAR)
     meant = f"did you mean {near[0]}?" if near else hint
     return UsageError(f"{what}: want one of {', '.join(known)}, got {value[:32]!a}", hint=meant)
 
@@ -143,7 +145,7 @@ class AuthenticityError(KluisError):
 
 
 class FreshnessError(KluisError):
-    """It is expired, replayed, or not yet valid."""
+    """It is expired, not yet valid, replayed, or of another nonce."""
 
     code = "stale"
     exit_code = 5

@@ -78,6 +78,7 @@ def test_capitals(capsys: pytest.CaptureFixture[str]) -> None:
         ("§", "kluis explain lists every code and word"),
         ("milan-vcek", "kluis explain milan-vcek-seed"),
         ("OutOfDat", "kluis explain OutOfDate"),
+        ("nonsense", "kluis explain lists every code and word"),
     ],
 )
 def test_an_unknown_code(code: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,3 +155,43 @@ def test_what_is_missing_here() -> None:
         "no-such-package-of-kluis",
     )
     assert missing_extras(["enclave", "rooms"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "usage"),
+    [
+        ("api", "client.py", "https://HOST:PORT"),
+        ("mcp", "client.py", "https://HOST:PORT"),
+        ("ecall", "host.py", "cohort.kluis"),
+        ("job", "owner.py", "cohort.kluis"),
+        ("room", "run.py", "cohort.kluis"),
+    ],
+)
+def test_a_program_without_its_argument_prints_its_usage(
+    name: str, program: str, usage: str, tmp_path: Path
+) -> None:
+    """One line, and no traceback."""
+    done = _programs_output(name, program, tmp_path)
+    assert done == f"usage: python {tmp_path}/{NAME}/{program} {usage}\n"
+
+
+@pytest.mark.parametrize("name", ["api", "mcp", "openai"])
+def test_a_client_names_the_server_that_it_cannot_reach(name: str, tmp_path: Path) -> None:
+    """One line with the address, and no traceback."""
+    done = _programs_output(name, "client.py", tmp_path, "https://127.0.0.1:1")
+    assert done.startswith("https://127.0.0.1:1 cannot be reached: ")
+    assert done.count("\n") == 1, done
+
+
+def _programs_output(name: str, program: str, folder: Path, *words: str) -> str:
+    """What a program of a new project prints to stderr; it fails."""
+    written = write(NAME, template(name), folder)
+    done = subprocess.run(
+        [sys.executable, str(written.folder / program), *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    return done.stderr

@@ -57,7 +57,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         with pytest.raises(UnavailableError) as caught, listening(plan(port=port)):
             pass
     assert caught.value.message == f"attestation: cannot listen on 127.0.0.1:{port}: Address already in use"
-    assert caught.value.hint == "--port N begins at another port, --port 0 takes free ones"
+    assert caught.value.hint == "--port N takes other ports, --port 0 takes free ones"
 
 
 OWN = (Path("chain.pem"), Path("key.pem"))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
-from kluis.errors import UsageError
+from kluis.errors import NEAR, UsageError
 
 GROUPS = {
     "general": "any program",
@@ -138,7 +138,7 @@ def find(code: str) -> Entry:
         return broken[code]
     if code.lower() != code and code.lower() in {*known, *broken}:
         return find(code.lower())
-    near = difflib.get_close_matches(code.lower(), [*known, *broken, *words()], n=1)
+    near = difflib.get_close_matches(code.lower(), [*known, *broken, *words()], 1, NEAR)
     near = [words()[each].word if each in words() else each for each in near]
     raise UsageError(
         f"explain: no code or word {code[:64]!a}",

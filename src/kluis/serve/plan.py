@@ -208,7 +208,7 @@ def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
                     f"{name}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
                     hint="ip address lists this machine's addresses, for --bind"
                     if other
-                    else "--port N begins at another port, --port 0 takes free ones",
+                    else "--port N takes other ports, --port 0 takes free ones",
                 ) from None
             made[name] = stack.enter_context(server)
         yield made

@@ -23,7 +23,7 @@ from kluis.serve.host_calls import HostCalls, write
 from kluis.serve.images import ServiceImage, image_of
 from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
 from kluis.serve.launching import LEDGER
-from kluis.serve.ledger.hosting import HostedLedger
+from kluis.serve.ledger.hosting import HostedLedger, refuse_running
 from kluis.serve.plan import ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.serve.presence import Presence, Stores
 from kluis.serve.settings import ROLES, STALE, Deployment, attestation_digest, settings_of
@@ -149,6 +149,8 @@ def serving(
             # Two state folders may use the same file.
             lock = f"{file.name}-lock"
             holds.append(stack.enter_context(rekeying.hold(file.parent, exclusive=plan.rekey, file=lock)))
+        if LEDGER in plan.services:
+            refuse_running(plan.state)  # before its ports, which are in use then, and before images are built
         platform = Platform.connect()
         stack.enter_context(platform.hold())  # an idle one would end while images are built
         plan.check_protections(status := platform.status())

@@ -143,3 +143,14 @@ def test_a_protection_that_there_is_none_of(hello: str, capsys: pytest.CaptureFi
     assert said.startswith("kluis: error: --insecure-allow-missing: want one of ")
     assert "landlock" in said
     assert "got 'secret_memory'" in said
+
+
+def test_a_folder_is_no_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the command that makes an image of it."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    assert run(["run", str(folder)]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"kluis: error: image {folder}: want a file, got a folder\n"
+        f"kluis: hint: kluis build {folder} -o shop.kluis makes the image; then name shop.kluis here\n"
+    )

@@ -295,6 +295,21 @@ def test_tail(made: Path, kluis: Kluis) -> None:
         assert (said.code, f"--lines: want 0 to 10000, got {wrong}" in said.err) == (2, True)
 
 
+def test_tail_has_headings_on_a_terminal(made: Path, kluis: Kluis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person gets headings and folded rows; a program gets rows only, and so does JSON's reader."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert kluis("ledger", "tail", made).err == ""
+    piped = kluis("ledger", "tail", made).out
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout.isatty", lambda: True)
+        shown = kluis("ledger", "tail", made)
+        assert kluis("ledger", "tail", made, "--json").err == ""
+    assert shown.err.split() == ["entry", "bytes", "public", "tables"]
+    assert shown.out.split() == piped.split()
+    assert all(len(line) <= 40 or len(line.split()) == 1 for line in shown.out.splitlines()), shown.out
+
+
 def test_tail_shows_names_that_a_terminal_obeys(kluis: Kluis, tmp_path: Path) -> None:
     """Names of tables are a ledger's own words: they change no screen and no line."""
     writer = Writer()
@@ -327,3 +342,12 @@ def test_tail_follows_until_it_is_stopped(tmp_path: Path) -> None:
                 tailing.kill()
     assert shown == ["2.1", "2.2", "2.3", "2.4", "2.5"]
     assert (tailing.returncode, rest, errors) == (0, "", "")
+
+
+def test_the_folder_above_a_ledger_names_it(tmp_path: Path, kluis: Kluis) -> None:
+    """The state folder of a ledger has the ledger's files in its folder ledger."""
+    assert "hint: name" not in kluis("ledger", "verify", tmp_path).err
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger/ledger_1").touch()
+    said = kluis("ledger", "verify", tmp_path)
+    assert (said.code, f"hint: name {tmp_path}/ledger, which has them" in said.err) == (2, True), said.err

@@ -178,6 +178,15 @@ def test_a_receipt_is_verified_before_it_is_written(
         ),
         (("up", "--state", "s", "--user", "x=King"), "--user: want PEM=Reader"),
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),
+        (
+            ("up", "--state", "s", "--threshold", "5"),
+            "--threshold: want 1 to 1, since 1 member has an encryption key, got 5",
+        ),
+        (("up", "--state", "s", "--threshold", "0"), "--threshold: want 1 to 1"),
+        (
+            ("up", "--state", "s", "--member", __file__),
+            "--threshold 1: no member has an encryption key, for a recovery share",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -196,6 +205,7 @@ def test_keys_that_are_there_stay(tmp_path: Path, kluis: Kluis) -> None:
     before = (tmp_path / "bank/bank_privk.pem").read_bytes()
     again = kluis("ledger", "init", "bank", "--out", tmp_path / "bank")
     assert (again.code, "has keys of bank already" in again.err) == (2, True)
+    assert f"hint: --as {tmp_path}/bank/bank uses them; --out DIR" in again.err
     assert (tmp_path / "bank/bank_privk.pem").read_bytes() == before
     for name in ("bank_privk.pem", "bank_enc_privk.pem"):
         assert (tmp_path / "bank" / name).stat().st_mode & 0o077 == 0

@@ -25,3 +25,13 @@ def test_a_shell_takes_every_line(
     words = shlex.split(install, comments=True)
     assert words[-2:] == ["DIR", "kluis[rooms]"]
     assert "# DIR has Kluis's wheels" in install
+
+
+def test_a_word_that_is_like_no_template_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of a word's letters suggest nothing."""
+    assert main.run(["new", "shop", "--template", "nope"]) == 2
+    said = capsys.readouterr().err
+    assert "want one of api, ecall, job, mcp, openai, room, got 'nope'" in said
+    assert "did you mean" not in said
+    assert main.run(["new", "shop", "--template", "opnai"]) == 2
+    assert "did you mean openai?" in capsys.readouterr().err

@@ -177,7 +177,7 @@ def test_open_chunks() -> None:
     data = files.pop(name)
     size = int.from_bytes(data[:8], "little")
     for cut, entries, words in (
-        (size, 12, "verified until 2.12; nothing signs this entry itself yet"),
+        (size, 12, "verified until 2.12: it is a signature, and it signs all entries before it"),
         (size - 1, 11, "verified until 2.10; not signed yet: 1 entry after it"),
     ):
         report = audited({**files, "ledger_11": bytes(8) + data[8:cut]})

@@ -54,13 +54,15 @@ def build(
             "debug": debug,
             "notes": list(built.notes),
         },
-        render.table(
-            [
-                ("image", f"{out} ({size / 1e6:.1f} MB)"),
-                ("image_id", built.image_id.hex()),
-                ("mrsigner", signer or "none: kluis sign puts a signature in"),
-                ("debug", "on: protects nothing" if debug else "off"),
-            ]
+        render.fold(
+            render.table(
+                [
+                    ("image", f"{out} ({size / 1e6:.1f} MB)"),
+                    ("image_id", built.image_id.hex()),
+                    ("mrsigner", signer or "none: kluis sign puts a signature in"),
+                    ("debug", "on: protects nothing" if debug else "off"),
+                ]
+            )
         ),
     )
 
@@ -81,7 +83,7 @@ def rebuild_(
         "changes": changed,
     }
     verdict = "another id, built from these:" if changed else "the same id, built from this source"
-    render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(changed)]))
+    render.out(value, render.fold("\n".join([f"{image_id.hex()}  {verdict}", *_lines(changed)])))
     if changed:
         raise typer.Exit(AuthenticityError.exit_code)
 
@@ -151,7 +153,7 @@ def measure_(
         *((f"measurement {backend}", value.hex()) for backend, value in measured.measurements.items()),
         *((f"layer {layer.name}", layer.digest.hex()) for layer in measured.layers),
     ]
-    render.out(measured.document(), render.table(rows))
+    render.out(measured.document(), render.fold(render.table(rows)))
 
 
 def _kind(path: str) -> str:
@@ -179,7 +181,7 @@ def diff(
     measured = [change for change in changed if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
     value = {"same_measurement": not measured, "changes": changed}
-    render.out(value, "\n".join([verdict, *_lines(changed)]))
+    render.out(value, render.fold("\n".join([verdict, *_lines(changed)])))
 
 
 def _lines(changed: list[changes.Change]) -> list[str]:

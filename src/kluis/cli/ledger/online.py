@@ -48,7 +48,10 @@ def init(
         raise UsageError(f"name: want letters, digits, - and _, at most 64, got {name[:80]!a}")
     folder = out or Path(name)
     if (folder / f"{name}_privk.pem").exists():
-        raise UsageError(f"{folder}: has keys of {name} already")
+        raise UsageError(
+            f"{folder}: has keys of {name} already",
+            hint=f"--as {folder}/{name} uses them; --out DIR puts other keys into another folder",
+        )
     member = Member.load_or_create(folder, datetime.now(UTC), name)
     shown = {"member": member_id(member.certificate), "folder": str(folder)}
     render.out(shown, f"member {shown['member']}\nfiles  {folder}/{name}_*.pem; keep those called privk")
@@ -119,8 +122,11 @@ def up(
         render.note("kluis: only the service signs: receipts are COSE, and Azure's clients verify none")
     if constitution is not None:
         settings["constitution"] = _text(constitution)
-    if member:
-        settings["members"] = [_founder(path) for path in member]
+    founders = [_founder(path) for path in member or ()]
+    if not any(state.glob("ledger/ledger_*")):
+        _check_threshold(threshold, founders)
+    if founders:
+        settings["members"] = founders
     if user:
         settings["principals"] = [_principal(one) for one in user]
     plan = Plan(
@@ -188,7 +194,8 @@ def ack(url: Url, service_cert: Service, member: As) -> None:
     """Acknowledge a ledger's state, which makes you an active member."""
     with connect(url, service_cert, member) as governor:
         governor.acknowledge()
-        render.out({"member": governor.member, "status": "Active"}, f"member {governor.member} is active")
+        text = render.fold(f"member {governor.member} is active")
+        render.out({"member": governor.member, "status": "Active"}, text)
 
 
 def propose(
@@ -298,7 +305,7 @@ def _check_prefix(member: Path) -> None:
 
 def _show(proposal: Any) -> None:
     ident, state = str(proposal["proposalId"]), str(proposal["proposalState"])
-    render.out({"proposal": ident, "state": state}, f"proposal {ident}\nstate    {state}")
+    render.out({"proposal": ident, "state": state}, render.fold(f"proposal {ident}\nstate    {state}"))
 
 
 def _founder(path: Path) -> dict[str, str]:
@@ -307,6 +314,26 @@ def _founder(path: Path) -> dict[str, str]:
     if path.name.endswith("_cert.pem") and key.exists():
         founder["encryption_key"] = _text(key)
     return founder
+
+
+def _check_threshold(threshold: int, founders: list[dict[str, str]]) -> None:
+    """Refuse a new ledger that its members could not recover, before its image is built.
+
+    Raises:
+        UsageError: fewer members than the threshold have an encryption key.
+    """
+    able = sum("encryption_key" in one for one in founders) if founders else 1  # the one that is made here
+    if 1 <= threshold <= able:
+        return
+    if not able:
+        problem = f"--threshold {threshold}: no member has an encryption key, for a recovery share"
+    else:
+        members = "1 member has" if able == 1 else f"{able} members have"
+        problem = f"--threshold: want 1 to {able}, since {members} an encryption key, got {threshold}"
+    raise UsageError(
+        problem,
+        hint="a key is NAME_enc_pubk.pem next to --member NAME_cert.pem: kluis ledger init makes both",
+    )
 
 
 def _principal(text: str) -> dict[str, Any]:

@@ -44,7 +44,11 @@ def sources(folder: Path) -> list[Source]:
     except OSError as error:
         raise UsageError(f"{folder}: want a ledger's folder: {error.strerror}") from None
     if not paths:
-        raise UsageError(f"{folder}: want files named {PREFIX}..., got none")
+        inner = folder / "ledger"
+        raise UsageError(
+            f"{folder}: want files named {PREFIX}..., got none",
+            hint=f"name {inner}, which has them" if any(inner.glob(f"{PREFIX}*")) else None,
+        )
     return [Source(path.name, functools.partial(files.read, path, MAX_CHUNK)) for path in paths]
 
 

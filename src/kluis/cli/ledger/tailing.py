@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -55,7 +56,9 @@ def tail(
 
             if service_cert is not None or member is not None or collection is not None:
                 raise UsageError("--service-cert, --as, --collection: want --url, the node to read from")
-            _tail(Follower(folder, lines).rows, _print, lines, _PAUSE if follow else None)
+            rows = Follower(folder, lines).rows
+            _print_head(f"{'entry':<12}  {'bytes':>9}  public tables")
+            _tail(rows, _print, lines, _PAUSE if follow else None)
         else:
             _tail_node(str(url), service_cert, member, collection, lines, follow=follow)
     except KeyboardInterrupt:
@@ -78,6 +81,7 @@ def _tail_node(
         raise UsageError("--url: want --service-cert and --as, which the node knows you by")
     with connect(url, service_cert, member, present=True) as node:
         follower = RemoteFollower(node, collection, lines)
+        _print_head(f"{'entry':<12}  contents")
         _tail(follower.rows, _print_entry, lines, _PAUSE_OF_NODE if follow else None)
 
 
@@ -92,11 +96,17 @@ def _tail(
         time.sleep(pause)
 
 
+def _print_head(line: str) -> None:
+    """Print the headings of the columns, on a terminal only: a program reads rows."""
+    if sys.stdout.isatty() and not render.wants_json():
+        render.note(line)
+
+
 def _print_entry(entry: Entry) -> None:
     contents = entry.contents
     shown = contents if len(contents) <= _SHOWN else f"{contents[:_SHOWN]}.. ({len(contents)} characters)"
     value = {"entry": str(entry.txid), "contents": contents}
-    render.out_row(value, f"{entry.txid!s:<12}  {foreign(shown, len(shown))}")
+    render.out_row(value, render.fold(f"{entry.txid!s:<12}  {foreign(shown, len(shown))}"))
 
 
 def _print(row: Row) -> None:
@@ -104,4 +114,5 @@ def _print(row: Row) -> None:
     if len(names) > _SHOWN:
         names = f"{names[:_SHOWN]}.. ({len(row.tables)} tables)"
     value = {"entry": str(row.txid), "bytes": row.size, "tables": names}
-    render.out_row(value, f"{row.txid!s:<12}  {row.size:>9}  {names.replace(chr(10), ' ')}")
+    text = f"{row.txid!s:<12}  {row.size:>9}  {names.replace(chr(10), ' ')}"
+    render.out_row(value, render.fold(text))

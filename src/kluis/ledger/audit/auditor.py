@@ -237,7 +237,7 @@ class _Audit:
         else:
             findings.note(
                 Check.END,
-                f"verified until {signed}; nothing signs this entry itself yet",
+                f"verified until {signed}: it is a signature, and it signs all entries before it",
             )
         findings.note(
             Check.END, "entries taken from the end leave no trace in a ledger: --expect-at-least finds them"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from kluis import files
-from kluis.errors import FormatError
+from kluis.errors import FormatError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.ledger import certificates
 from kluis.serve.ledger.log import LedgerLog
@@ -158,6 +160,32 @@ class HostedLedger:
             with Governor(address, service, member.key, member.certificate) as governor:
                 if governor.open_service():
                     governor.register_issuer(issuer, keys)
+
+
+def refuse_running(state: Path) -> None:
+    """Refuse to start a second ledger of a state folder, while the first one runs.
+
+    Args:
+        state: the folder; it may have no ledger yet.
+
+    Raises:
+        UnavailableError: a ledger of it runs, with the command that talks to it.
+    """
+    lock = state / "ledger.lock"
+    if not lock.exists():
+        return
+    file = files.open_regular(lock, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        raise UnavailableError(
+            f"{state}: a ledger of this folder runs already",
+            hint="Ctrl-C where it runs ends it; kluis ledger status --url URL --service-cert"
+            f" {state}/service_cert.pem talks to it, with the URL that it printed",
+            code="ledger_held",
+        ) from None
+    finally:
+        os.close(file)
 
 
 def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

@@ -394,7 +394,7 @@ def _hold(path: Path) -> int:
         os.close(file)
         raise UnavailableError(
             f"{path.with_suffix('')}: another process writes this ledger",
-            hint="stop the other kluis serve, or name another folder with --state",
+            hint="stop the other kluis ledger up or kluis serve, or name another folder with --state",
             code="ledger_held",
         ) from None
     return file

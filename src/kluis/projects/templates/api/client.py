@@ -23,10 +23,14 @@ def main(url: str) -> None:
             answer = client.post("/mean", json={"ages": [61, 58, 70, 66, 49]})
     except KluisError as error:
         sys.exit(f"nothing was sent: {error}")
+    except httpx.ConnectError as error:
+        sys.exit(f"{url} cannot be reached: {error}")
     result = attested.attestation(answer)
     print(f"attested: {result.summary}, level {result.claims.level}")
     print(answer.raise_for_status().json())
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} https://HOST:PORT")
     main(sys.argv[1])

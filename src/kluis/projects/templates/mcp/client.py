@@ -39,9 +39,9 @@ async def main(url: str) -> None:
     print(f"mean_age: {result.structured_content}")
 
 
-def refusal(error: BaseException) -> KluisError | None:
+def refusal(error: BaseException) -> KluisError | httpx2.ConnectError | None:
     """The reason inside an error of MCP's client, which groups the errors of its tasks."""
-    if isinstance(error, KluisError):
+    if isinstance(error, KluisError | httpx2.ConnectError):
         return error
     for each in (*getattr(error, "exceptions", ()), error.__cause__):
         if each is not None and (cause := refusal(each)):
@@ -50,9 +50,14 @@ def refusal(error: BaseException) -> KluisError | None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} https://HOST:PORT")
     try:
         asyncio.run(main(sys.argv[1]))
     except BaseException as problem:
-        if reason := refusal(problem):
+        reason = refusal(problem)
+        if isinstance(reason, httpx2.ConnectError):
+            sys.exit(f"{sys.argv[1]} cannot be reached: {reason}")
+        if reason is not None:
             sys.exit(f"nothing was sent: {reason}")
         raise

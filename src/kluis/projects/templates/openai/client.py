@@ -11,6 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
+import httpx
+from openai import APIConnectionError
+
 from kluis.client import OpenAI, unlock_model
 from kluis.errors import KluisError
 from kluis.host.models import read_key
@@ -19,13 +22,17 @@ POLICY = Path(__file__).with_name("policy.toml")
 TEXTS = ["The cat sits outside", "A feline is in the garden", "Interest rates rise"]
 
 
-def main() -> None:
-    """Compare three texts, then ask a question and print the answer as it comes."""
+def arguments() -> argparse.Namespace:
+    """What the command line states."""
     parser = argparse.ArgumentParser(description="Use the models in the enclave.")
     parser.add_argument("url")
     parser.add_argument("--key", type=Path, help="the model's key, if you are its owner")
     parser.add_argument("--policy", type=Path, default=POLICY)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Compare three texts, then ask a question and print the answer as it comes."""
     if options.key is not None:
         unlocked = unlock_model(options.url, read_key(options.key), policy=options.policy)
         print(f"unlocked: model {unlocked.model_id}")
@@ -45,7 +52,13 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    given = arguments()
     try:
-        main()
+        main(given)
     except KluisError as error:
         sys.exit(f"nothing was sent: {error}")
+    except (APIConnectionError, httpx.ConnectError) as error:
+        reason = error.__cause__ if isinstance(error, APIConnectionError) else error
+        if not isinstance(reason, httpx.ConnectError):
+            raise
+        sys.exit(f"{given.url} cannot be reached: {reason}")

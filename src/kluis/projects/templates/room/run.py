@@ -54,4 +54,6 @@ def main(image: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} project_name.kluis")
     main(sys.argv[1])
