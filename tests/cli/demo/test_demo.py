@@ -42,7 +42,7 @@ def test_demo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     tried = {each["tried"]: each for each in found["attempts"]}
     assert [each["happened"] for each in tried.values() if each["refused"] is False] == []
     if os.geteuid() == 0:
-        assert "0 patients in " in tried["scans all of its memory for the patients"]["happened"]
+        assert "pseudonyms begin 0 times in " in tried["scans all of its memory for the patients"]["happened"]
         succeeded = [each["tried"] for each in found["limits"] if each["refused"] is False]
         assert "reads the platform's key files, and forges evidence" in succeeded
         assert "writes over a function of the running code" in succeeded

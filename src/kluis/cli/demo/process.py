@@ -155,10 +155,8 @@ def scan(stage: Stage, pid: int) -> Attempt:
     """Search /proc/PID/mem, and that of an ordinary Python process with the same table."""
     inside = ways.by_memory_file(pid, MARK.encode())
     outside = plain_process(stage, lambda other: ways.by_memory_file(other, MARK.encode()).copies)
-    words = f"{inside.copies} patients in {inside.read_bytes / 1e6:.0f} MB; "
-    words += (
-        f"in an ordinary Python that holds the same table {outside:,}, with each further copy in its memory"
-    )
+    words = f"pseudonyms begin {inside.copies} times in {inside.read_bytes / 1e6:.0f} MB; "
+    words += f"in an ordinary Python that holds the same table {outside:,} times"
     return Attempt("root", "scans all of its memory for the patients", words, inside.copies == 0 < outside)
 
 
