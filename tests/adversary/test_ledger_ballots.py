@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import string
 import subprocess
 import sys
 
@@ -13,10 +14,11 @@ from kluis.errors import FormatError, InternalError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
 from kluis.ledger.governance import documents
-from kluis.ledger.governance.constitution import OF_BALLOT, Constitution, Failure, Rules
+from kluis.ledger.governance.constitution import OF_BALLOT, Constitution, Failure, Rules, check, evaluate
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.replay import Replay
 from kluis.ledger.governance.requests import Kind
+from kluis.ledger.js import HostFault, ScriptLimit
 from kluis.ledger.store import Store
 from tests.ledger.governance.consortium import DATE, NO, NOW, Consortium, opened
 
@@ -246,6 +248,7 @@ spare = null; export const vote = () => true;"""
 VOTES = """
 import sys
 from kluis.ledger.governance.constitution import Constitution, Rules
+from kluis.ledger.js import HostFault, ScriptLimit
 from kluis.ledger.store import Store
 constitution = Constitution(Store().begin(), Rules(), "")
 for left in range(1000, 2000, 8):
@@ -273,6 +276,7 @@ export const vote = () => {
 CLASS_VOTES = """
 import dataclasses, sys
 from kluis.ledger.governance.constitution import OF_BALLOT, Constitution, Rules
+from kluis.ledger.js import HostFault, ScriptLimit
 from kluis.ledger.store import Store
 rules = Rules(ballot=dataclasses.replace(OF_BALLOT, heap=4 << 20, seconds=60.0))
 constitution = Constitution(Store().begin(), rules, "")
@@ -296,3 +300,66 @@ def test_no_spelling_of_a_class_gets_past(word: str) -> None:
     vote = Constitution(Store().begin(), Rules(), "").vote(ballot, "{}", "0", "1", "2")
     assert isinstance(vote, Failure)
     assert vote.reason.startswith("SyntaxError")
+
+
+# Sources that fit, and whose compiler needs more memory for a byte than any other.
+PROPERTIES = r"""for n in range(2030, 2090): vote(("/\p{L}/u;" * n + "a\n" * 3200)[:24500])"""
+HEAVY = """
+import sys
+from kluis.ledger.governance.constitution import Constitution, Rules
+from kluis.ledger.js import HostFault, ScriptLimit
+from kluis.ledger.store import Store
+constitution, found = Constitution(Store().begin(), Rules(), ""), set()
+def vote(source):
+    ballot = "export const vote=()=>true;" + source
+    found.add(constitution.vote(ballot, "{}", "0" * 64, "1" * 64, "2" * 64))
+exec(sys.argv[1])
+print(len(found), "compiles in" in str(found))
+"""
+
+
+def test_a_short_source_that_compiles_into_much_ends_no_node() -> None:
+    """A compiler without memory reads what is not its own, so what could need too much is not compiled."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, PROPERTIES], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "True" in done.stdout
+
+
+NAMES = [
+    f"{first}{second}" for first in "bcghjklmpqrstuvwxyz" for second in string.digits + string.ascii_uppercase
+]
+MANY = ",".join(NAMES)
+SHORT = {
+    "properties": "/\\p{RGI_Emoji}/v;" * 180,
+    "names in nested functions": f"(({MANY})=>{{ {'()=>{' * 1100}[{MANY}]{'}' * 1100} }});",
+    "eval": f"let {MANY};" + "()=>eval();" * 1900,
+    "eval in nested functions": "(a=>" * 3000 + "eval()" + ")" * 3000,
+    "names with escapes": "let a;" + "$=>\\u{61};" * 2000,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_what_compiles_into_much_is_refused_in_a_ballot_and_a_constitution(
+    voting: Consortium, name: str
+) -> None:
+    """Nobody accepted either of them."""
+    source = f"export const vote = () => true; {SHORT[name]}"
+    assert len(source) <= 24 * 1024
+    vote = Constitution(Store().begin(), Rules(), "").vote(source, "{}", "0", "1", "2")
+    assert isinstance(vote, Failure)
+    assert vote.reason.startswith("script: want source that compiles in")
+    with pytest.raises(HostFault, match="want source that compiles in"):
+        check(source + SHORT[name] * 4)
+
+
+def test_a_constitution_that_no_call_compiles_is_refused_before_it_is_accepted() -> None:
+    """Each call has the object ``ccf`` beside it: once accepted, no proposal could replace it."""
+    source = "export const [validate, resolve, apply] = [1, 2, 3].map(() => () => ({valid: true}));"
+    longest = source + "\n" * (128 * 1024 - 100 - len(source))
+    for judge in (check, lambda text: evaluate(text, Rules())):
+        with pytest.raises((HostFault, ScriptLimit), match="bytes of source, got"):
+            judge(longest)
+        judge(longest[:-8000])
+    assert Constitution(Store().begin(), Rules(), longest[:-8000]).validate("{}") is None

@@ -20,6 +20,7 @@ import pytest
 from kluis.errors import InternalError, UsageError
 from kluis.ledger.js import Engine, HostFault, Limits, ScriptLimit, ScriptThrew
 from kluis.ledger.js import engine as engine_module
+from kluis.ledger.js.weight import HEAP_EACH, weight
 
 QUICK = Limits(seconds=0.3, heap=16 << 20)
 
@@ -183,7 +184,7 @@ HEAPS = (1 << 20, 6 << 20, 16 << 20)
 @pytest.mark.parametrize("size", [64 << 10, 256 << 10])
 def test_source_that_the_heap_might_not_compile(form: str, heap: int, size: int) -> None:
     """It is refused before the compiler reads it: without enough memory it reads what is not its own."""
-    most = heap // engine_module.HEAP_EACH
+    most = heap // HEAP_EACH
     with Engine(Limits(seconds=20, heap=heap)) as engine, pytest.raises(ScriptLimit) as refused:
         engine.evaluate("m", _of_size(form, size))
     assert refused.value.message == f"script: want at most {most} bytes of source, got {size}"
@@ -195,9 +196,17 @@ def test_source_that_the_heap_compiles(form: str, heap: int) -> None:
     """The longest source is compiled, and no module after it has a byte."""
     with Engine(Limits(seconds=20, heap=heap)) as engine:
         with contextlib.suppress(ScriptThrew):  # it has no such names
-            engine.evaluate("m", _of_size(form, heap // engine_module.HEAP_EACH))
+            engine.evaluate("m", _of_weight(form, heap // HEAP_EACH))
         with pytest.raises(ScriptLimit, match="want at most 0 bytes of source, got 2"):
             engine.evaluate("n", "é")
+
+
+def _of_weight(form: str, most: int) -> str:
+    """The longest source of a form, with an end of no weight but its bytes."""
+    size = most
+    while (heavy := weight(_of_size(form, size))) > most:
+        size -= -(-(heavy - most) // 2)
+    return _of_size(form, size) + "\n" * (most - heavy)
 
 
 def _of_size(form: str, size: int) -> str:

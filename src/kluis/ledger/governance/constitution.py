@@ -238,7 +238,7 @@ def check(source: str) -> None:
     missing = []
     try:
         with Engine(OF_CONSTITUTION) as engine:
-            engine.add("ccf", _GLOBALS)  # for their length
+            engine.add("ccf", _GLOBALS)  # takes its part of the heap, as in a call
             engine.add("stop", f'throw new Error("{_STOPPED}");')
             for name in EXPORTS:
                 engine.add(f"has-{name}", f'import "stop"; import {{ {name} }} from "constitution";')
@@ -266,6 +266,7 @@ def evaluate(source: str, rules: Rules) -> None:
         ScriptError: it throws, or reaches a limit.
     """
     with Engine(rules.constitution) as engine:
+        engine.add("ccf", _GLOBALS)  # takes its part of the heap, as in a call
         engine.evaluate("constitution", source)
 
 

@@ -26,6 +26,7 @@ from kluis.errors import InternalError, KluisError, UsageError
 from kluis.ledger.js.limits import Limits, ending_the_process
 from kluis.ledger.js.threads import Handle
 from kluis.ledger.js.values import HostFault, ScriptLimit, ScriptThrew, Value, engine_fault
+from kluis.ledger.js.weight import HEAP_EACH, weight
 
 _PRELUDE: Final = importlib.resources.files(__package__).joinpath("prelude.js").read_text()
 _FAULT: Final = "\0fault"
@@ -43,10 +44,6 @@ _BIND: Final = """{
 void 0;"""
 # As a literal of a BigInt, also within a string or a comment.
 _LARGE: Final = re.compile(r"(?<![\w$])\d[\da-fA-FxXoObB_]*+n(?![\w$])", re.ASCII)
-HEAP_EACH: Final = 512
-"""Bytes of an engine's heap for each byte of source. The compiler needs up to 200. If it has too little,
-QuickJS may read memory that is not its own, and end the process: seen with jsbox 0.1.3.
-"""
 _EXHAUSTED: Final = ("out of memory", "Maximum call stack size exceeded")
 
 
@@ -60,7 +57,7 @@ class Engine:
         plain: refuse code from text (``eval``, ``Function``) and large integers: for scripts of one person.
     """
 
-    __slots__ = ("_arguments", "_handle", "_limits", "_names", "_plain", "_source")
+    __slots__ = ("_arguments", "_handle", "_limits", "_names", "_plain", "_weight")
 
     def __init__(
         self, limits: Limits | None = None, *, seed: bytes = b"", now: int = 0, plain: bool = False
@@ -68,7 +65,7 @@ class Engine:
         self._limits = limits or Limits()
         self._plain = plain
         self._names: set[str] = set()
-        self._source = 0  # bytes, of all modules
+        self._weight = 0  # of all modules
         self._arguments: list[Value] = []
         self._handle = Handle(heap=self._limits.heap, stack=self._limits.stack)
         words = hashlib.sha256(seed).digest()
@@ -135,15 +132,20 @@ class Engine:
 
         Raises:
             ScriptThrew: it is not JavaScript.
-            ScriptLimit: its source, with that of the modules before, is longer than the heap permits: a byte
-                for each ``HEAP_EACH``.
+            ScriptLimit: its source, with that of the modules before, is heavier than the heap permits. A
+                compiler with too little memory may read what is not its own, and end the process.
         """
         if name in self._names:
             raise UsageError(f"script engine: a module {name!a:.80} is there already")
-        most, size = self._limits.heap // HEAP_EACH - self._source, len(source.encode("utf-8", "replace"))
+        most, size = self._limits.heap // HEAP_EACH - self._weight, len(source.encode("utf-8", "replace"))
         if size > most:
             raise ScriptLimit(f"script: want at most {most} bytes of source, got {size}")
-        self._source += size
+        if (heavy := weight(source)) > most:
+            raise ScriptLimit(
+                f"script: want source that compiles in {most * HEAP_EACH} bytes of memory, got one that may"
+                f" need {heavy * HEAP_EACH}: use fewer functions, names, or \\p in regular expressions"
+            )
+        self._weight += heavy
         self._names.add(name)
         with self._running():
             if self._plain and (integer := _large_integer(source)):
