@@ -1,4 +1,4 @@
-r"""How much of an engine's heap the compiler of a source may need, from its text alone.
+r"""How much of an engine's heap the compiler of a source may need, read from its text only.
 
 Three things need more than a fixed number of bytes for each byte of source, measured with jsbox 0.1.3:
 
