@@ -137,8 +137,8 @@ def test_an_unknown_name_is_not_removed(store: Path) -> None:
     assert error.value.message == "lab: is not in the trust store, which is empty"
     trust.add(store, "lab", ROOT, ProtectionLevel.PROCESS)
     with pytest.raises(UsageError) as error:
-        trust.remove(store, "lap")
-    assert error.value.message == "trust remove: want one of lab, got 'lap'"
+        trust.remove(store, "labs")
+    assert error.value.message == "trust remove: want one of lab, got 'labs'"
     assert error.value.hint == "did you mean lab?"
 
 

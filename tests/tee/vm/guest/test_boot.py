@@ -39,9 +39,18 @@ def test_the_platform_starts_before_the_agent(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "kluis_stand_in_agent.py").write_text(agent)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(boot, "AGENT", "kluis_stand_in_agent")
-    monkeypatch.setattr(boot.start, "start", lambda **how: (tmp_path / "ran").write_text(f"{how} "))
+
+    class Starting:
+        def __init__(self, base: Path) -> None:
+            (tmp_path / "ran").write_text(f"{base} ")
+
+        def finish(self) -> None:
+            with (tmp_path / "ran").open("a") as file:
+                file.write("runs ")
+
+    monkeypatch.setattr(boot.start, "Starting", Starting)
     boot.main()
-    assert (tmp_path / "ran").read_text() == f"{{'base': {Path('/k/python')!r}}} __main__"
+    assert (tmp_path / "ran").read_text() == "/k/python runs __main__"
     assert "kluis_stand_in_agent" not in sys.modules
 
 
@@ -190,9 +199,9 @@ def test_an_error_is_one_line_on_the_console(
 ) -> None:
     """A guest whose platform is not endorsed ends with the reason and its fix, and without a traceback."""
 
-    def fail(**how: object) -> None:
+    def fail(base: Path) -> None:
         raise UnavailableError("emulated: want an answer of 4000 bytes, got 0", hint="the host ended")
 
-    monkeypatch.setattr(boot.start, "start", fail)
+    monkeypatch.setattr(boot.start, "Starting", fail)
     assert boot.main() == 7
     assert capsys.readouterr().out == "kluis: emulated: want an answer of 4000 bytes, got 0; the host ended\n"
