@@ -19,7 +19,7 @@ from kluis.ledger.governance.constitution import IN_A_NODE, OF_BALLOT, OF_CONSTI
 from kluis.ledger.governance.documents import write_json
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.replay import AUDIT
-from kluis.ledger.js import HostFault, ScriptThrew
+from kluis.ledger.js import HostFault, Limits, ScriptThrew
 from kluis.ledger.store import Store
 from kluis.services.ledger.ccf.governance import Governance
 from tests.ledger.governance import real
@@ -333,27 +333,18 @@ def test_what_is_proposed_is_linked(source: str, problem: str) -> None:
         constitution.check(source)
 
 
-def test_the_longest_that_is_accepted_runs() -> None:
-    """The objects that a constitution gets count: else one of this length could never be called."""
-    ours = constitution.ours()
+def test_what_is_proposed_has_a_ballots_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the last one, after which a node ends: one person wrote it."""
+    seen = []
 
-    def fits(length: int) -> bool:
-        try:
-            constitution.check(ours + "/" * (length - len(ours.encode())))
-        except HostFault:
-            return False
-        return True
+    class Noted(constitution.Engine):
+        def __init__(self, limits: Limits) -> None:
+            seen.append(limits)
+            super().__init__(limits)
 
-    shortest, longest = 100_000, 131_072
-    while longest - shortest > 1:
-        middle = (shortest + longest) // 2
-        shortest, longest = (middle, longest) if fits(middle) else (shortest, middle)
-    source = ours + "/" * (shortest - len(ours.encode()))
-    assert Constitution(STORE.begin(), Rules(), source).validate('{"actions": []}') == (
-        "actions must be an array that is not empty"
-    )
-    with pytest.raises(HostFault, match="script: want "):
-        constitution.check(source + "/")
+    monkeypatch.setattr(constitution, "Engine", Noted)
+    constitution.check(VALID, IN_A_NODE)
+    assert seen == [dataclasses.replace(IN_A_NODE.ballot, heap=IN_A_NODE.constitution.heap)]
 
 
 def test_evaluating_a_module_reads_nothing() -> None:

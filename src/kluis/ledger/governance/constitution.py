@@ -215,7 +215,7 @@ class Constitution:
     def _call(
         self, phase: Phase, effects: Effects | None, seed: bytes, function: str, *arguments: Value
     ) -> Value:
-        bindings = Bindings(self._transaction, phase, effects, check)
+        bindings = Bindings(self._transaction, phase, effects, lambda source: check(source, self._rules))
         with Engine(self._rules.constitution, seed=seed) as engine:
             engine.bind("__ccf", bindings)
             engine.evaluate("ccf", _GLOBALS)
@@ -226,18 +226,19 @@ class Constitution:
         raise HostFault("a ballot cannot check a constitution", "TypeError")
 
 
-def check(source: str) -> None:
+def check(source: str, rules: Rules | None = None) -> None:
     """Check that a text is a constitution: a module that exports the three functions.
 
     Nobody accepted it yet, so it is compiled and linked, and nothing of it is evaluated: a module before it
-    in the order of evaluation throws.
+    in the order of evaluation throws. It has the time and stack of a ballot, which is one person's too, but
+    the memory of a constitution, which bounds the length of a source.
 
     Raises:
         HostFault: it is not.
     """
-    missing = []
+    limits, missing = rules or Rules(), []
     try:
-        with Engine(OF_CONSTITUTION) as engine:
+        with Engine(dataclasses.replace(limits.ballot, heap=limits.constitution.heap)) as engine:
             engine.add("ccf", _GLOBALS)  # takes its part of the heap, as in a call
             engine.add("stop", f'throw new Error("{_STOPPED}");')
             for name in EXPORTS:
