@@ -248,7 +248,6 @@ spare = null; export const vote = () => true;"""
 VOTES = """
 import sys
 from kluis.ledger.governance.constitution import Constitution, Rules
-from kluis.ledger.js import HostFault, ScriptLimit
 from kluis.ledger.store import Store
 constitution = Constitution(Store().begin(), Rules(), "")
 for left in range(1000, 2000, 8):
@@ -276,7 +275,6 @@ export const vote = () => {
 CLASS_VOTES = """
 import dataclasses, sys
 from kluis.ledger.governance.constitution import OF_BALLOT, Constitution, Rules
-from kluis.ledger.js import HostFault, ScriptLimit
 from kluis.ledger.store import Store
 rules = Rules(ballot=dataclasses.replace(OF_BALLOT, heap=4 << 20, seconds=60.0))
 constitution = Constitution(Store().begin(), rules, "")
@@ -307,7 +305,6 @@ PROPERTIES = r"""for n in range(2030, 2090): vote(("/\p{L}/u;" * n + "a\n" * 320
 HEAVY = """
 import sys
 from kluis.ledger.governance.constitution import Constitution, Rules
-from kluis.ledger.js import HostFault, ScriptLimit
 from kluis.ledger.store import Store
 constitution, found = Constitution(Store().begin(), Rules(), ""), set()
 def vote(source):
