@@ -8,13 +8,14 @@ import socket
 import threading
 import tty
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.enclave.boundary import frames, memfile
-from kluis.parcels import Received, RefusedParcel
+from kluis.parcels import Place, Received, RefusedParcel
 from kluis.streams import HEAD_BYTES, INLINE, BrokenStream, Stream
 
 Pair = tuple[Stream, Stream]
@@ -91,6 +92,60 @@ def test_parcels(pair: Pair) -> None:
     assert content(received) == bodies  # which also checks the seals
     sender.join(60)
     assert other.receive() == Received(b"after")
+
+
+def test_a_place_for_the_last_file(pair: Pair) -> None:
+    """It is written there, and to nowhere else; the files before it become memory files."""
+    one, other = pair
+    file = os.memfd_create("place")
+    os.write(file, b"-" * 300_000)
+    data = os.urandom(200_000)
+    sender = threading.Thread(target=one.send_parcel, args=(1, [b"x", b"y", data]))
+    sender.start()
+    assert content(other.receive(place=Place(file, 50_000, len(data)))) == [b"x", b"y"]
+    sender.join(60)
+    assert os.pread(file, 300_001, 0) == b"-" * 50_000 + data + b"-" * 50_000
+    before = len(os.listdir("/proc/self/fd"))
+    one.send_parcel(2, [b"z"])
+    assert content(other.receive(place=Place(file, 0, 1))) == []
+    assert os.pread(file, 1, 0) == b"z"
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(file)
+
+
+@pytest.mark.parametrize("size", [9, 11])
+def test_a_file_that_does_not_fit_its_place(pair: Pair, size: int) -> None:
+    """A file of another size is discarded, and the stream goes on."""
+    one, other = pair
+    file = os.memfd_create("place")
+    one.send_parcel(3, [b"x", bytes(size)])
+    one.send(b"after")
+    with pytest.raises(RefusedParcel, match=rf"^want 10 bytes, got {size}$"):
+        other.receive(place=Place(file, 0, 10))
+    assert other.receive() == Received(b"after")
+    assert os.fstat(file).st_size == 0
+    os.close(file)
+
+
+def test_a_place_that_is_closed_meanwhile(tmp_path: Path) -> None:
+    """What comes late is not written to the file that now has its descriptor."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    other = Stream(theirs, 0.2)
+    file = os.memfd_create("place")
+    ours.sendall(record(0, 1, b"".join(n.to_bytes(8, "little") for n in (1, 8))) + record(1, 2, b"abcd"))
+    with pytest.raises(BrokenStream):
+        other.receive(place=Place(file, 0, 8))
+    os.close(file)
+    (tmp_path / "victim").write_bytes(b"")
+    victim = os.open(tmp_path / "victim", os.O_RDWR)
+    assert victim == file
+    other.problem = ""  # as if memory had been missing, after which it can be repeated
+    ours.sendall(record(2, 2, b"efgh"))
+    assert other.receive() == Received(b"", 1)
+    assert (tmp_path / "victim").read_bytes() == b""
+    for each in (other, ours):
+        each.close()
+    os.close(victim)
 
 
 def test_announced(pair: Pair) -> None:

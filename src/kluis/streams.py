@@ -22,7 +22,7 @@ import select
 import threading
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from kluis.parcels import Incoming, Received, RefusedParcel
+from kluis.parcels import Incoming, Place, Received, RefusedParcel
 
 if TYPE_CHECKING:
     import socket
@@ -174,17 +174,19 @@ class Stream:
         self._drop()
         return size
 
-    def receive(self, *, announced: bool = False) -> Received | None:
+    def receive(self, *, announced: bool = False, place: Place | None = None) -> Received | None:
         """Receive a frame or a parcel.
 
         Args:
             announced: it must come, so wait no longer than the patience.
+            place: of a parcel's last file, which is then not one of those returned.
 
         Returns:
             None when the other end has closed.
 
         Raises:
-            RefusedParcel: one of its files is larger than ``most_bytes``, or no memory file can be made.
+            RefusedParcel: one of its files is larger than ``most_bytes``, or not of the size of its place, or
+                no memory file can be made.
             BrokenStream: a record is not as described above, or its rest is missing for too long.
             OSError: the other end has closed.
             MemoryError: nothing is lost, and it can be repeated.
@@ -204,7 +206,7 @@ class Stream:
                 self._drop()
                 return received
             if kind == PARCEL and incoming is None:
-                incoming = self._read_announcement(body)
+                incoming = self._read_announcement(body, place)
                 self._drop()
                 self._incoming = incoming
                 if incoming.refusal:
@@ -220,12 +222,12 @@ class Stream:
                 if not incoming.refusal:
                     return Received(b"", incoming.call, incoming.seal())
 
-    def _read_announcement(self, body: memoryview) -> Incoming:
+    def _read_announcement(self, body: memoryview, place: Place | None) -> Incoming:
         numbers = [int.from_bytes(body[at : at + 8], "little") for at in range(0, len(body), 8)]
         sizes = numbers[1:]
         if len(body) % 8 or not 1 <= len(sizes) <= MOST_FILES or not all(sizes):
             self._break(f"a parcel with a head of {len(body)} bytes: want 1 to {MOST_FILES} sizes above 0")
-        return Incoming(numbers[0], sizes, self.most_bytes)
+        return Incoming(numbers[0], sizes, self.most_bytes, place)
 
     def _fits(self, incoming: Incoming, body: memoryview) -> bool:
         try:

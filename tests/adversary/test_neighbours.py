@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import fcntl
 import gc
 import hashlib
 import json
@@ -22,6 +24,7 @@ import pytest
 
 from kluis.errors import AuthenticityError, PolicyError, UnavailableError
 from kluis.tee import image, places
+from kluis.tee.image import layers
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import daemon, hosts, start
 from kluis.tee.platform.client import Launched, Platform
@@ -159,7 +162,8 @@ def test_a_file_of_a_layer_that_a_host_keeps(tmp_path: Path) -> None:
         spawning = spawner.Spawner(ours, Path(layers), own_uids=False)
         blob = os.memfd_create("layer")
         os.write(blob, data + index)
-        spawning._hold({"digest": digest, "index_at": len(data), "index_size": len(index)}, [blob])
+        order = {"digest": digest, "data_at": 0, "index_at": len(data), "index_size": len(index)}
+        spawning._hold(order, [blob])
         os.close(blob)
         with (Path(layers) / digest / "file").open("rb") as kept:
             assert os.fstat(kept.fileno()).st_blocks * 512 == len(data)
@@ -188,6 +192,36 @@ def test_a_layer_by_its_digest(tmp_path: Path) -> None:
         hold("anns", BOB)
     assert unpacked == [layer.digest]
     assert holds.files(BOB) == {layer.digest: layer.files}
+
+
+SEALS = {"write": fcntl.F_SEAL_WRITE, "shrink": fcntl.F_SEAL_SHRINK}
+
+
+@pytest.mark.parametrize("missing", [*SEALS, "all"])
+def test_an_image_that_changes_once_it_is_measured(tmp_path: Path, missing: str) -> None:
+    """A user's memory file lacks a seal, and changes between measuring and unpacking: a copy is unpacked."""
+    good, bad = b"print('good')", b"print('evil')"
+    plain = layer_of(tmp_path / "data", "app", good)
+    index = image.canonical.encode(list(plain.files))
+    memory = os.memfd_create("image", os.MFD_ALLOW_SEALING)
+    lengths = [len(each).to_bytes(8, "little") for each in (index, good)]
+    os.write(memory, lengths[0] + index + lengths[1] + good)
+    layer = dataclasses.replace(plain, data_offset=16 + len(index))
+    for seal in () if missing == "all" else [SEALS[each] for each in SEALS if each != missing]:
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seal)
+    unpacked: list[bytes] = []
+
+    def unpack(_layer: layers.Layer, part: holding.Part) -> None:
+        with contextlib.suppress(OSError):  # it may be sealed against this one
+            os.pwrite(memory, bad, layer.data_offset)
+        with contextlib.suppress(OSError):
+            os.ftruncate(memory, 0)
+        assert part.data_at is not None
+        unpacked.append(os.pread(part.file, len(good), part.data_at))
+
+    holding.Holding(unpack, lambda _: None).hold(memory, layer, ANN)
+    os.close(memory)
+    assert unpacked == [good]
 
 
 def test_scratch_that_a_host_keeps(monkeypatch: pytest.MonkeyPatch) -> None:

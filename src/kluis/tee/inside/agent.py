@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import os
 import socket
 import threading
 from collections.abc import Sequence
 from typing import Final
 
-from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
+from kluis.errors import KluisError, PolicyError, UnavailableError, UsageError
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.machine_key import GRANT
+from kluis.parcels import Place
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image.archive import Head
 from kluis.tee.inside import images
@@ -264,27 +266,11 @@ class Agent:
         """Receive the layers that are missing here; return a descriptor of the image's file."""
         own = {digest: path for digest, path in images.own_layers().items() if digest not in known}
         layers = head.manifest.layers
-        wanted = {each.digest: each for each in layers if each.digest not in known | own.keys()}
+        wanted = dict.fromkeys(each.digest for each in layers if each.digest not in known | own.keys())
         messages.send(end, {"want": list(wanted)})
-        sent: dict[str, int] = {}
-        opened: list[int] = []
-        try:
-            for digest, layer in wanted.items():
-                end.most_bytes = max(images.block_size(layer), messages.MAX_BYTES)
-                received = messages.receive(end, announced=True)
-                if received is None:
-                    raise UnavailableError("launch: the host closed its stream", code="host_gone")
-                message, files = received
-                opened.extend(files)
-                if messages.text(message, "layer") != digest or len(files) != 1:
-                    raise UsageError(f"launch: want layer {digest} with one file, got {len(files)}")
-                if (got := os.fstat(files[0]).st_size) != images.block_size(layer):
-                    raise FormatError(f"layer {layer.name}: want {images.block_size(layer)} bytes, got {got}")
-                sent[digest] = files[0]
-            return images.assemble(data, head, sent, own, laid)
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
+        end.most_bytes = messages.MAX_BYTES
+        received = {digest: functools.partial(_receive_layer, end, digest) for digest in wanted}
+        return images.assemble(data, head, received, own, laid)
 
     def _start_image(self, image: int, allowed: frozenset[str], launching: Launching) -> Launched:
         streams = [launching.ends[each].fileno() for each in messages.ENDS]
@@ -333,6 +319,18 @@ class Agent:
                 code="only_image",
                 hint="start another machine for this image",
             )
+
+
+def _receive_layer(end: Stream, digest: str, place: Place) -> None:
+    received = messages.receive(end, announced=True, place=place)
+    if received is None:
+        raise UnavailableError("launch: the host closed its stream", code="host_gone")
+    message, files = received
+    for descriptor in files:
+        os.close(descriptor)
+    if files or (got := messages.text(message, "layer")) != digest:
+        more = f"{1 + len(files)} files" if files else repr(got[:80])
+        raise UsageError(f"launch: want layer {digest} with one file, got {more}")
 
 
 def _report_end(end: Stream, launched: Launched) -> None:

@@ -1,20 +1,21 @@
 """An image's file, put together inside a machine: from what the host sends, and what the machine holds.
 
-A layer that the platform holds is a hole in the file: the platform reads neither its index nor its data. A
-layer of the runtime is copied from the machine's own. So each layer crosses once. Of the layer on which the
-platform itself runs, only the index is copied.
+What the host sends is written to its place as it arrives. A layer that the platform holds is a hole in the
+file: the platform reads neither its index nor its data. A layer of the runtime is copied from the machine's
+own. So each layer crosses once. Of the layer on which the platform itself runs, only the index is copied.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from kluis.errors import FormatError, UnavailableError
 from kluis.hashes import sha256
+from kluis.parcels import Place
 from kluis.tee.image import archive
 from kluis.tee.image.archive import Head
 from kluis.tee.image.manifest import LayerReference
@@ -63,14 +64,18 @@ def own_layers() -> dict[str, Path]:
 
 
 def assemble(
-    data: bytes, head: Head, sent: Mapping[str, int], own: Mapping[str, Path], laid: str | None
+    data: bytes,
+    head: Head,
+    received: Mapping[str, Callable[[Place], None]],
+    own: Mapping[str, Path],
+    laid: str | None,
 ) -> int:
     """Put an image's file together, in a sealed memory file.
 
     Args:
         data: its head, in bytes.
         head: as parsed.
-        sent: layers from the host by digest: descriptors of sealed memory files.
+        received: layers from the host by digest: each is called once, to write the layer to its place.
         own: layers of the runtime, by digest. All others are holes.
         laid: the digest of the one whose data the platform does not read; None if there is none.
 
@@ -83,13 +88,18 @@ def assemble(
         at = 0
         while at < len(data):
             at += os.write(image, data[at:])
+        written: dict[str, int] = {}
         for layer in head.manifest.layers:
-            if layer.digest in sent:
-                _copy(sent[layer.digest], image, at, block_size(layer))
+            size = block_size(layer)
+            if layer.digest in written:
+                _copy(image, written[layer.digest], image, at, size)
+            elif layer.digest in received:
+                received[layer.digest](Place(image, at, size))
+                written[layer.digest] = at
             elif layer.digest in own:
-                size = block_size(layer) - (layer.data_size if layer.digest == laid else 0)
+                size -= layer.data_size if layer.digest == laid else 0
                 with own[layer.digest].open("rb") as file:
-                    _copy(file.fileno(), image, at, size)
+                    _copy(file.fileno(), 0, image, at, size)
             else:
                 os.pwrite(image, layer.index_size.to_bytes(8, "little"), at)
                 os.pwrite(image, layer.data_size.to_bytes(8, "little"), at + 8 + layer.index_size)
@@ -101,11 +111,11 @@ def assemble(
     return image
 
 
-def _copy(source: int, image: int, at: int, size: int) -> None:
+def _copy(source: int, start: int, image: int, at: int, size: int) -> None:
     os.lseek(image, at, os.SEEK_SET)
     done = 0
     while done < size:
-        copied = os.sendfile(image, source, done, size - done)
+        copied = os.sendfile(image, source, start + done, size - done)
         if not copied:
             raise FormatError(f"layer: {size - done} bytes are missing", code="truncated")
         done += copied

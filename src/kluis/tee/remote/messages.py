@@ -29,7 +29,7 @@ from typing import Final
 
 from kluis.errors import BY_NAME, FormatError, KluisError, UnavailableError, foreign
 from kluis.formats.encoding import b64, jcs
-from kluis.parcels import RefusedParcel
+from kluis.parcels import Place, RefusedParcel
 from kluis.streams import INLINE, BrokenStream, Bytes, Stream
 
 PROTOCOL: Final = 1
@@ -62,22 +62,25 @@ def send(stream: Stream, message: Mapping[str, jcs.Writable], files: Sequence[By
         raise _gone_error(error) from None
 
 
-def receive(stream: Stream, *, announced: bool = False) -> tuple[Message, tuple[int, ...]] | None:
+def receive(
+    stream: Stream, *, announced: bool = False, place: Place | None = None
+) -> tuple[Message, tuple[int, ...]] | None:
     """Receive a message and descriptors of its files, sealed, which the caller must close.
 
     Args:
         stream: accepts files of ``stream.most_bytes``.
         announced: an answer must come, so wait no longer than the stream's patience.
+        place: where the last of its files must go, which is then not one of those returned.
 
     Returns:
         None when the other end has closed.
 
     Raises:
-        FormatError: not a message.
+        FormatError: not a message, or without the file that is wanted.
         UnavailableError: the other end violated the format of streams, or stalled.
     """
     try:
-        received = stream.receive(announced=announced)
+        received = stream.receive(announced=announced, place=place)
     except RefusedParcel as refused:
         raise FormatError(f"message: {refused.problem}", code="too_large") from None
     except OSError as error:
@@ -86,6 +89,8 @@ def receive(stream: Stream, *, announced: bool = False) -> tuple[Message, tuple[
         return None
     body, files = received.files[:1], received.files[1:]
     try:
+        if place is not None and not body:
+            raise FormatError("message: want a file with it, got none")
         return parse(read(body[0], MAX_BYTES) if body else received.frame), files
     except FormatError:
         for descriptor in files:

@@ -85,10 +85,11 @@ def test_a_refused_layer_takes_no_room(tmp_path: Path) -> None:
 def test_the_layer_on_which_the_platform_runs(tmp_path: Path) -> None:
     """Only its index is read, whatever data a file has; once it was found changed, its data is read too."""
     layer = layer_of(tmp_path / "a", "base", b"a" * 90)
-    unpacked: list[tuple[bytes, int, int]] = []
+    unpacked: list[tuple[bytes, int | None, int]] = []
 
-    def unpack(_layer: Layer, blob: int, index_at: int, size: int) -> None:
-        unpacked.append((os.pread(blob, size, index_at), index_at, os.fstat(blob).st_size))
+    def unpack(_layer: Layer, part: holding.Part) -> None:
+        index = os.pread(part.file, part.index_size, part.index_at)
+        unpacked.append((index, part.data_at, os.fstat(part.file).st_size))
 
     holds = holding.Holding(unpack, dropped.append, laid=layer.digest)
     index = canonical.encode(list(layer.files))
@@ -96,7 +97,7 @@ def test_the_layer_on_which_the_platform_runs(tmp_path: Path) -> None:
     other.write_bytes(b"")
     with other.open("rb") as image:
         assert holds.hold(image.fileno(), layer, 0) == index
-    assert unpacked == [(index, 0, len(index))]
+    assert unpacked == [(index, None, len(index))]
 
     holds.forget(layer.digest)
     other.write_bytes(b"b" * 90)
@@ -104,7 +105,7 @@ def test_the_layer_on_which_the_platform_runs(tmp_path: Path) -> None:
         holds.hold(image.fileno(), layer, 0)
     with open(tmp_path / "a", "rb") as image:
         holds.hold(image.fileno(), layer, 0)
-    assert unpacked[1:] == [(index, 90, 90 + len(index))]
+    assert unpacked[1:] == [(index, 0, 90 + len(index))]
 
 
 def test_an_index_that_is_not_that_of_the_laid_layer(tmp_path: Path) -> None:
@@ -116,6 +117,52 @@ def test_an_index_that_is_not_that_of_the_laid_layer(tmp_path: Path) -> None:
     with open(tmp_path / "b", "rb") as image, pytest.raises(AuthenticityError, match="not canonical"):
         holds.hold(image.fileno(), lying, 0)
     assert unpacked == []
+
+
+def test_a_sealed_image_is_not_copied(tmp_path: Path) -> None:
+    """Of an image that nobody can change, a layer is measured and unpacked where it is."""
+    plain = layer_of(tmp_path / "a", "app", b"a" * 90)
+    index = canonical.encode(list(plain.files))
+    image = sealed(b"head", index, b"a" * 90)
+    layer = dataclasses.replace(plain, data_offset=4 + 8 + len(index) + 8)
+    parts: list[holding.Part] = []
+    holds = holding.Holding(lambda _, part: parts.append(part), dropped.append)
+    assert holds.hold(image, layer, 0) == index
+    os.close(image)
+    assert parts == [holding.Part(image, layer.data_offset, 4 + 8, len(index))]
+
+
+@pytest.mark.parametrize("other", [b"b" * 90, b"a" * 89 + b"b"], ids=["all", "one byte"])
+def test_a_sealed_image_with_other_data(tmp_path: Path, other: bytes) -> None:
+    """It is measured like any other."""
+    plain = layer_of(tmp_path / "a", "app", b"a" * 90)
+    index = canonical.encode(list(plain.files))
+    image = sealed(b"", index, other)
+    layer = dataclasses.replace(plain, data_offset=8 + len(index) + 8)
+    with pytest.raises(AuthenticityError, match="want SHA-256"):
+        holding.Holding(lambda *_: pytest.fail("unpacked"), dropped.append).hold(image, layer, 0)
+    os.close(image)
+
+
+@pytest.mark.parametrize("shift", [0, 1, -40])
+def test_a_sealed_image_with_another_index(tmp_path: Path, shift: int) -> None:
+    """The index that is unpacked is the one of the digest, also where a cached layer's was not read."""
+    plain = layer_of(tmp_path / "a", "app", b"a" * 90)
+    index = canonical.encode(list(plain.files))
+    image = sealed(b"", index if shift else index.replace(b"file", b"life"), b"a" * 90)
+    layer = dataclasses.replace(plain, data_offset=8 + len(index) + 8 + shift)
+    with pytest.raises(AuthenticityError, match="its index is not in the image"):
+        holding.Holding(lambda *_: pytest.fail("unpacked"), dropped.append).hold(image, layer, 0)
+    os.close(image)
+
+
+def sealed(head: bytes, index: bytes, data: bytes) -> int:
+    """A sealed memory file with one layer behind ``head``."""
+    made = os.memfd_create("image", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    parts = (head, len(index).to_bytes(8, "little"), index, len(data).to_bytes(8, "little"), data)
+    os.write(made, b"".join(parts))
+    holding.seal(made)
+    return made
 
 
 def test_nothing_hides_between_files(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_layer_that_cannot_be_unpacked_leaves_nothing(spawning: spawner.Spawne
             {"mode": 0o444, "offset": 4096, "path": "b/second", "sha256": "00" * 32, "size": 1 << 20},
         ]
     ).encode()
-    order = {"op": "hold", "digest": "ab" * 32, "index_at": 16, "index_size": len(index)}
+    order = {"op": "hold", "digest": "ab" * 32, "data_at": 0, "index_at": 16, "index_size": len(index)}
     blob = os.memfd_create("layer")
     try:
         os.pwrite(blob, index, 16)
@@ -117,7 +117,7 @@ def test_a_layer_that_cannot_be_unpacked_leaves_nothing(spawning: spawner.Spawne
 def test_a_layer_whose_data_did_not_come(spawning: spawner.Spawner) -> None:
     """Another launch found the base layer changed, since its data was left out: nothing of it is unpacked."""
     index = json.dumps([{"mode": 0o444, "offset": 0, "path": "a", "sha256": "00" * 32, "size": 8}]).encode()
-    order = {"op": "hold", "digest": "ab" * 32, "index_at": 0, "index_size": len(index)}
+    order = {"op": "hold", "digest": "ab" * 32, "data_at": None, "index_at": 0, "index_size": len(index)}
     laid = spawning.layers / ("ab" * 32)
     laid.mkdir()
     blob = os.memfd_create("layer")

@@ -1,6 +1,7 @@
-"""Cached layers: read once into sealed memory files, measured and unpacked from there.
+"""Cached layers: measured in sealed memory files, and unpacked from there.
 
-The measured bytes are the used bytes: nothing is read twice from a file that others can change. Layers are
+The measured bytes are the used bytes: nothing is read twice from a file that others can change. An image that
+is a sealed memory file needs no copy, and of each other one a copy is made. Layers are
 cached by digest, so the next launch reads only the manifest. A digest is no secret, and an image may be one:
 so a user gets a cached layer only after bringing all of it once.
 
@@ -26,9 +27,9 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, NamedTuple
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.tee.image import canonical
@@ -37,6 +38,8 @@ from kluis.tee.platform.shares import is_operator, share
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 CHUNK: Final = 64 << 20
+LENGTH_BYTES: Final = 8
+"""Before a layer's data, in an image."""
 IDLE_SECONDS: Final = 600.0
 """How long an unused layer is kept."""
 MOST_INDEX_BYTES: Final = 8 << 20
@@ -44,6 +47,22 @@ MOST_INDEX_BYTES: Final = 8 << 20
 MOST_LISTED: Final = 32 << 20
 """Of all cached layers: bytes of indexes, and ``FOLDER_BYTES`` for each folder."""
 FOLDER_BYTES: Final = 256
+
+
+class Part(NamedTuple):
+    """Where a layer is in a sealed memory file.
+
+    Attributes:
+        file: its descriptor.
+        data_at: offset of the layer's data; None if it is not there.
+        index_at: offset of its index.
+        index_size: of the index, bytes.
+    """
+
+    file: int
+    data_at: int | None
+    index_at: int
+    index_size: int
 
 
 @dataclasses.dataclass(slots=True)
@@ -62,8 +81,7 @@ class Holding:
     """The cached layers of this platform. Thread-safe.
 
     Args:
-        unpack: passes a measured layer to the spawner: the layer; a descriptor of its data, followed by its
-            index; the index's offset and size.
+        unpack: passes a measured layer to the spawner.
         drop: makes the spawner delete a layer, by its digest.
         most_bytes: of all layers together; limits what a sparse file can claim.
         laid: the digest of the layer that needs no unpacking; None if there is none.
@@ -74,7 +92,7 @@ class Holding:
 
     def __init__(
         self,
-        unpack: Callable[[Layer, int, int, int], None],
+        unpack: Callable[[Layer, Part], None],
         drop: Callable[[bytes], None],
         most_bytes: int | None = None,
         laid: bytes | None = None,
@@ -202,34 +220,47 @@ class Holding:
                 self._drop(digest)
 
     def _hold(self, image: int, layer: Layer, index: bytes, listed: int, user: int) -> bytes:
-        """Copy, measure and unpack, unless another thread has unpacked it meanwhile."""
-        blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        data_size = 0 if layer.digest == self.laid else layer.data_size
-        try:
-            # Not under the lock: the file may be on its owner's file system, which may be slow, while others
-            # launch.
-            _copy(image, blob, layer.data_offset, data_size, layer.name)
-            os.lseek(blob, 0, os.SEEK_END)
-            os.write(blob, index)
-            seal(blob)
-            if hashlib.sha256(index).digest() != layer.digest:
-                raise AuthenticityError(f"layer {layer.name}: its index is not canonical")
-            if data_size:
-                with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
-                    _measure(memoryview(view), layer)
+        """Measure and unpack, unless another thread has unpacked it meanwhile."""
+        if hashlib.sha256(index).digest() != layer.digest:
+            raise AuthenticityError(f"layer {layer.name}: its index is not canonical")
+        # Not under the lock: the file may be on its owner's file system, which may be slow, while others
+        # launch.
+        with _sealed(image, layer, index, with_data=layer.digest != self.laid) as part:
+            if part.data_at is not None and layer.data_size:
+                with mmap.mmap(part.file, 0, prot=mmap.PROT_READ) as view, memoryview(view) as whole:
+                    _measure(whole[part.data_at : part.data_at + layer.data_size], layer)
             with self._lock:
                 entry = self._held.get(layer.digest) or _Held(
                     layer.files, index, layer.data_size, listed, changed=True
                 )
                 if entry.changed:
-                    self._unpack(layer, blob, data_size, len(index))
+                    self._unpack(layer, part)
                     entry.changed = False
                     self._held[layer.digest] = entry
                 entry.brought_by.add(user)
                 entry.used_by[user] += 1
                 return index
-        finally:
-            os.close(blob)
+
+
+@contextlib.contextmanager
+def _sealed(image: int, layer: Layer, index: bytes, *, with_data: bool) -> Iterator[Part]:
+    """A layer in a memory file that nobody can change: the image itself, or a copy."""
+    if is_sealed(image):
+        index_at = layer.data_offset - LENGTH_BYTES - len(index)
+        if os.pread(image, len(index), max(index_at, 0)) != index:
+            raise AuthenticityError(f"layer {layer.name}: its index is not in the image")
+        yield Part(image, layer.data_offset if with_data else None, index_at, len(index))
+        return
+    blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        size = layer.data_size if with_data else 0
+        _copy(image, blob, layer.data_offset, size, layer.name)
+        os.lseek(blob, 0, os.SEEK_END)
+        os.write(blob, index)
+        seal(blob)
+        yield Part(blob, 0 if with_data else None, size, len(index))
+    finally:
+        os.close(blob)
 
 
 def _has_brought(entry: _Held, user: int) -> bool:
@@ -254,6 +285,14 @@ def half_of_memory() -> int:
 def seal(memory_file: int) -> None:
     """Make a memory file permanently unchangeable, for everyone."""
     fcntl.fcntl(memory_file, fcntl.F_ADD_SEALS, SEALS)
+
+
+def is_sealed(file: int) -> bool:
+    """Whether a file is a memory file that nobody can change any more."""
+    try:
+        return fcntl.fcntl(file, fcntl.F_GET_SEALS) & SEALS == SEALS
+    except OSError:  # not a memory file
+        return False
 
 
 def _copy(source: int, target: int, offset: int, size: int, name: str) -> None:

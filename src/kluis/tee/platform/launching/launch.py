@@ -121,14 +121,15 @@ class Launcher:
     def _drop(self, digest: bytes) -> None:
         self._orders.send({"op": "drop", "digest": digest.hex()})
 
-    def _unpack(self, layer: Layer, blob: int, index_at: int, index_size: int) -> None:
+    def _unpack(self, layer: Layer, part: holding.Part) -> None:
         order = {
             "op": "hold",
             "digest": layer.digest.hex(),
-            "index_at": index_at,
-            "index_size": index_size,
+            "data_at": part.data_at,
+            "index_at": part.index_at,
+            "index_size": part.index_size,
         }
-        self._orders.send(order, [blob])
+        self._orders.send(order, [part.file])
 
     def launch(
         self,

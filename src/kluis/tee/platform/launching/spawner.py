@@ -153,9 +153,9 @@ class Spawner:
         if final.is_dir():  # the base layer, on which the platform runs
             return {}
         try:
-            if not order["index_at"] and any(each["size"] for each in entries):
+            if order["data_at"] is None and any(each["size"] for each in entries):
                 raise OSError("layer: it changed where it was unpacked, and its data did not come: try again")
-            unpacking.unpack(partial, entries, blob)
+            unpacking.unpack(partial, entries, blob, int(order["data_at"] or 0))
             partial.rename(final)
         except BaseException:  # nobody counts what is left of it, and the memory is for all users
             shutil.rmtree(partial, ignore_errors=True)

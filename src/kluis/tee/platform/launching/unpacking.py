@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 
-def unpack(folder: Path, entries: list[dict[str, Any]], blob: int) -> None:
+def unpack(folder: Path, entries: list[dict[str, Any]], blob: int, start: int) -> None:
     """Write the files of a layer into a new folder.
 
     Args:
         folder: does not exist yet.
         entries: the layer's index, parsed.
-        blob: a descriptor of the memory file that begins with the layer's data.
+        blob: a descriptor of a memory file with the layer's data.
+        start: where its data begins.
 
     Raises:
         OSError: there is no room for them, or the memory file is shorter than the index states.
@@ -29,7 +30,7 @@ def unpack(folder: Path, entries: list[dict[str, Any]], blob: int) -> None:
             made.add(target.parent)
         out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, int(entry["mode"]))
         try:
-            at, left = int(entry["offset"]), int(entry["size"])
+            at, left = start + int(entry["offset"]), int(entry["size"])
             while left:
                 sent = os.sendfile(out, blob, at, left)
                 if not sent:

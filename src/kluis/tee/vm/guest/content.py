@@ -79,7 +79,7 @@ def gather(
     files += [
         sources.of_bytes(f"etc/{name}", data) for name, data in (("passwd", _PASSWD), ("group", _GROUP))
     ]
-    files += _programs([needs.bubblewrap, needs.unshare])
+    files += _programs([needs.bubblewrap])
     files += modules.files(kernel_modules, MODULES, modules.LATE_ALWAYS, modules.LATE_BY_DEVICE)
     return files
 

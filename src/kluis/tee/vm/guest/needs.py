@@ -18,7 +18,7 @@ KERNEL: Final = "linux-image-cloud-amd64"
 STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 UKIFY: Final = Path("/usr/bin/ukify")
 SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
-PROGRAMS: Final = {"mkfs.erofs": "erofs-utils", "bwrap": "bubblewrap", "unshare": "util-linux"}
+PROGRAMS: Final = {"mkfs.erofs": "erofs-utils", "bwrap": "bubblewrap"}
 FILES: Final = {
     STUB: "systemd-boot-efi",
     UKIFY: "systemd-ukify",
@@ -50,7 +50,6 @@ class Needs:
     kernel: Kernel
     mkfs: Path
     bubblewrap: Path
-    unshare: Path
 
 
 def find(root: Path | None = None) -> Needs:
@@ -74,8 +73,8 @@ def find(root: Path | None = None) -> Needs:
             hint=f"apt-get install {' '.join(dict.fromkeys(missing))}",
             code="guest_packages",
         )
-    mkfs, bubblewrap, unshare = (Path(path) for path in programs.values() if path is not None)
-    return Needs(kernel, mkfs, bubblewrap, unshare)
+    mkfs, bubblewrap = (Path(path) for path in programs.values() if path is not None)
+    return Needs(kernel, mkfs, bubblewrap)
 
 
 def newest(root: Path) -> Kernel | None:
