@@ -70,7 +70,7 @@ def test_the_suite_passes(version: str, tmp_path: Path) -> None:
     install += ["-e", f"{checkout}[rooms,services,console,fast,demo,dev]"]
     subprocess.run([str(word) for word in install], check=True)
     done = subprocess.run(
-        [str(python), "-m", "pytest", "-q", "-x", "--deselect", "tests/meta/test_pythons.py"],
+        [str(python), "-m", "pytest", "-q", "--maxfail=9", "--deselect", "tests/meta/test_pythons.py"],
         cwd=checkout,
         capture_output=True,
         text=True,
