@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.shares import RecoveryShares
+from kluis.formats.ccf.values import read_json
 from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance import documents
-from kluis.ledger.governance.documents import load_certificate, read_json, read_object, write_json
+from kluis.ledger.governance.documents import load_certificate, read_object, write_json
 from kluis.ledger.governance.scripts.crypto import instant
 from kluis.ledger.governance.service import MOST_DAYS, Written
 from kluis.ledger.js import HostFault
