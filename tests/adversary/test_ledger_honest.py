@@ -165,3 +165,42 @@ def test_requests_with_more_in_them_than_they_need(world: World) -> None:
         assert answer.json()["proposalState"] == "Accepted", answer.text
 
     assert failed(kept(world, act)) == []
+
+
+RENEWALS = [
+    ({"name": "set_service_certificate_validity"}, {"name": "set_service_certificate_validity"}),
+    ({"name": "set_all_nodes_certificate_validity"}, {"name": "set_all_nodes_certificate_validity"}),
+]
+
+
+@pytest.mark.parametrize("actions", RENEWALS)
+@pytest.mark.parametrize("together", [True, False])
+def test_certificates_that_are_renewed_twice(
+    world: World, actions: tuple[dict[str, Any], ...], together: bool
+) -> None:
+    """In one proposal, whose entry has the last certificate, or one after the other."""
+    first, second = (
+        {**each, "args": {"valid_from": f"20{year}-11-01T00:00:00Z", "validity_period_days": days}}
+        for each, year, days in zip(actions, (26, 28), (100, 30), strict=True)
+    )
+
+    async def act(member: Member) -> None:
+        for proposal in [(first, second)] if together else [(first,), (second,)]:
+            answer = await decided(member, *proposal)
+            assert answer.json()["proposalState"] == "Accepted", answer.text
+
+    assert failed(kept(world, act)) == []
+
+
+def test_a_node_that_members_remove_goes_on_signing_nothing_that_fails(world: World) -> None:
+    """The proposal is not applied: an auditor would believe none of the node's later signatures."""
+
+    async def act(member: Member) -> None:
+        node = member.served.node.identity
+        assert node is not None
+        answer = await member.decide("remove_node", node_id=node.id)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "InternalError")
+        assert "want Trusted, got 'Retired': it signs this ledger" in answer.text
+        assert (await member.decide("trigger_ledger_chunk")).json()["proposalState"] == "Accepted"
+
+    assert failed(kept(world, act)) == []
