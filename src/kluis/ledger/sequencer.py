@@ -44,6 +44,7 @@ class Batch(NamedTuple):
         components: of each.
         root: that was signed, 32 bytes: over all leaves before the last entry's.
         signed: the signatures.
+        writes: of the last entry. Scripts of governance read them, in a service and at its auditors.
         closes_chunk: whether the chunk ends with this batch.
     """
 
@@ -54,6 +55,7 @@ class Batch(NamedTuple):
     components: tuple[Components, ...]
     root: bytes
     signed: Signed
+    writes: Writes
     closes_chunk: bool
 
     @property
@@ -195,8 +197,8 @@ class Sequencer:
         root = self.tree.root()
         signed = self.signer.sign(root, signature_id, self._clock())
         closes = self._close_chunk or self._chunk_bytes >= self._chunk_size
-        written = encode_writes(self._signature_writes(signed))
-        last = (CHUNK_AFTER if closes else 0, written, b"", NO_CLAIMS)
+        writes = self._signature_writes(signed)
+        last = (CHUNK_AFTER if closes else 0, encode_writes(writes), b"", NO_CLAIMS)
         sealed = seal_entries([last], view, signature_id.seqno, self.secrets)
         entries += sealed[0]
         leaves += sealed[1]
@@ -213,6 +215,7 @@ class Sequencer:
             components=tuple(components),
             root=root,
             signed=signed,
+            writes=writes,
             closes_chunk=closes,
         )
 

@@ -6,15 +6,15 @@ Spec: CCF, "Built-in Maps"; ``include/ccf/service/tables/service.h``, ``nodes.h`
 from __future__ import annotations
 
 import enum
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 from kluis.errors import FormatError
 from kluis.formats.ccf.txid import TxId
-from kluis.formats.encoding import b64, jcs
+from kluis.formats.ccf.values import read_json
+from kluis.formats.encoding import b64
 from kluis.formats.encoding.members import Members
 from kluis.frozen import frozen
 
-MAX_SIZE: Final = 1 << 20
 T = TypeVar("T", bound=enum.Enum)
 
 
@@ -60,7 +60,7 @@ class ServiceInfo:
         Raises:
             FormatError: a member is missing or of another kind.
         """
-        members = Members(jcs.loads(data, what, max_size=MAX_SIZE), what)
+        members = Members(read_json(data, what), what)
         created = "current_service_create_txid"
         previous = "previous_service_identity_version"
         return cls(
@@ -101,7 +101,7 @@ class NodeInfo:
         Raises:
             FormatError: a member is missing or of another kind.
         """
-        members = Members(jcs.loads(data, what, max_size=MAX_SIZE), what)
+        members = Members(read_json(data, what), what)
         quote = members.object("quote_info")
         return cls(
             status=_one_of(NodeStatus, members),
@@ -120,7 +120,7 @@ def parse_text(data: bytes, what: str) -> str:
     Raises:
         FormatError: anything else.
     """
-    value = jcs.loads(data, what, max_size=MAX_SIZE)
+    value = read_json(data, what)
     if not isinstance(value, str):
         raise FormatError(f"{what}: want a string, got something else", code="bad_type")
     return value

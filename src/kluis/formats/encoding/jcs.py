@@ -47,6 +47,7 @@ def loads(
     max_size: int = MAX_SIZE,
     max_depth: int = MAX_DEPTH,
     real: Callable[[str], Json] | None = None,
+    large: Callable[[str], Json] | None = None,
 ) -> Json:
     """Read one JSON value, in any spacing and key order.
 
@@ -56,6 +57,7 @@ def loads(
         max_size: bytes.
         max_depth: of nested lists and objects.
         real: parses the text of a number that is not an integer; None: refuse such numbers.
+        large: parses the text of an integer past 2^53-1; None: refuse it.
 
     Raises:
         FormatError: not JSON, a repeated key in one object, a float where none is allowed, an integer above
@@ -79,8 +81,10 @@ def loads(
     def refuse(number: str) -> NoReturn:
         raise FormatError(f"{what}: {number[:32]} is not an integer", code="bad_type")
 
-    def integer(digits: str) -> int:
+    def integer(digits: str) -> Json:
         if len(digits) > 17 or abs(value := int(digits)) > MAX_INTEGER:
+            if large is not None:
+                return large(digits)
             raise FormatError(f"{what}: integer {digits[:32]} is past 2^53-1", code="bad_encoding")
         return value
 

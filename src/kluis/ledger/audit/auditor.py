@@ -114,7 +114,7 @@ class _Audit:
         if self.beyond:
             self._others(files.others, files.main)
         findings.txid, findings.file = None, ""
-        check_pinned(self.identity, service, findings)
+        check_pinned(self.identity, service, findings, leads=self.signing.leads)
         roots = frozenset(self.signing.roots.values())
         for each in expected:
             verified = self.signing.last
@@ -182,8 +182,7 @@ class _Audit:
             self._run_check(check, judge, seen)
         state.apply(seen.txid.seqno, writes)
         if Signing.is_one(seen):
-            if self.beyond:
-                self._run_check(Check.VIEWS, self.identity.judge, seen)
+            self._run_check(Check.VIEWS, self.identity.judge, seen)
             self.signing.judge(seen, state)
         else:
             self._run_check(Check.SERVICE, self.identity.judge, seen)

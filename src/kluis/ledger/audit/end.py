@@ -32,8 +32,18 @@ class Expected(NamedTuple):
     proof: Receipt | CoseReceipt | TxId
 
 
-def check_pinned(identity: Identity, service: x509.Certificate | None, findings: Findings) -> None:
-    """Check that the ledger's service is the pinned one, or a later identity that it leads to."""
+def check_pinned(
+    identity: Identity, service: x509.Certificate | None, findings: Findings, *, leads: bool
+) -> None:
+    """Check that the ledger's service is the pinned one, or a later identity that it leads to.
+
+    Args:
+        identity: of the ledger.
+        service: the pinned certificate; None: nobody pins one.
+        findings: takes what does not hold.
+        leads: whether the last signed root leads to the service's key. A certificate that is only named in
+            the files is anybody's.
+    """
     if service is None:
         findings.note(Check.IDENTITY, "no certificate was pinned: whose ledger this is, --service-cert shows")
         return
@@ -42,6 +52,12 @@ def check_pinned(identity: Identity, service: x509.Certificate | None, findings:
     if not keys or wanted not in keys:
         findings.fail(
             Check.IDENTITY, f"want the service key {wanted}, got {keys[-1] if keys else 'none'}", here=False
+        )
+    elif not leads:
+        findings.fail(
+            Check.IDENTITY,
+            "names the pinned service, and no signature leads to the service's key",
+            here=False,
         )
     elif keys[-1] != wanted:
         position = keys.index(wanted)

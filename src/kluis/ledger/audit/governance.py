@@ -18,7 +18,8 @@ from kluis.errors import FormatError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.service import ServiceInfo, ServiceStatus, parse_text
-from kluis.formats.encoding import b64, jcs
+from kluis.formats.ccf.values import MAX_SIZE, read_json
+from kluis.formats.encoding import b64
 from kluis.formats.encoding.jcs import Json
 from kluis.formats.encoding.members import Members
 from kluis.formats.ietf import cose
@@ -31,7 +32,6 @@ from kluis.ledger.audit.walk import Seen
 from kluis.ledger.governance import documents
 from kluis.ledger.merkle import Tree
 
-MAX_REQUEST: Final = 64 << 20
 MAX_LAG: Final = 4096
 """How many entries a proposal's root may be older than the proposal."""
 _TYPE: Final = "ccf.gov.msg.type"
@@ -164,7 +164,7 @@ class Governance:
         if info is None:
             self._fail(f"a {kind} changes another proposal than {proposal[:16]}")
             return None
-        after = Members(jcs.loads(info, "proposal", max_size=MAX_REQUEST), "proposal")
+        after = Members(read_json(info, "proposal"), "proposal")
         if kind == "ballot":
             self._ballot(member, message, after)
         ballots = after.object("ballots").entries(most=1024)
@@ -178,7 +178,7 @@ class Governance:
     ) -> Sign1 | None:
         """A request whose signature holds; None if it does not.  Step 1."""
         name = member.decode("ascii", "replace")
-        message = Sign1.parse(request, "request", max_size=MAX_REQUEST)
+        message = Sign1.parse(request, "request", max_size=MAX_SIZE)
         if message.headers.get(cose.KEY_ID) != member or message.headers.get(_TYPE) not in kinds:
             self._fail(f"a request of member {name[:16]} names another member, or is of another type")
             return None
@@ -189,7 +189,7 @@ class Governance:
         if pem is None or info is None:
             self._fail(f"member {name[:16]} is unknown")
             return None
-        status = Members(jcs.loads(info, "member"), "member").text("status")
+        status = Members(read_json(info, "member"), "member").text("status")
         if status != "Active" and kinds != ("ack",):
             self._fail(f"member {name[:16]}: want Active, got {status}")
         try:
@@ -223,7 +223,7 @@ class Governance:
             self._fail(f"proposal {proposal[:16]}: is the digest of no root before it and its signature")
         info = writes.get(tables.PROPOSALS_INFO, {}).get(name)
         if info is not None:
-            after = Members(jcs.loads(info, "proposal", max_size=MAX_REQUEST), "proposal")
+            after = Members(read_json(info, "proposal"), "proposal")
             if after.text("proposer_id").encode() != member:
                 self._fail(f"proposal {proposal[:16]}: names another proposer")
         return proposal
@@ -238,19 +238,19 @@ class Governance:
         for member, raw in acks.items():
             if raw is None:
                 continue
-            ack = Members(jcs.loads(raw, "acknowledgement", max_size=MAX_REQUEST), "acknowledgement")
+            ack = Members(read_json(raw, "acknowledgement"), "acknowledgement")
             if "cose_sign1_req" not in ack:
                 if "signed_req" in ack:
                     self._older()
                 continue
-            request = b64.decode(ack.text("cose_sign1_req"), "acknowledgement")
+            request = b64.decode(ack.text("cose_sign1_req", limit=MAX_SIZE), "acknowledgement")
             message = self._open_signed(member, request, state, ("ack",))
             self.requests += 1
             if message is None:
                 continue
             offered = state.table(tables.MEMBER_ACKS).get(member)
-            want = None if offered is None else Members(jcs.loads(offered, "ack"), "ack").text("state_digest")
-            got = Members(jcs.loads(message.payload, "ack"), "ack")
+            want = None if offered is None else Members(read_json(offered, "ack"), "ack").text("state_digest")
+            got = Members(read_json(message.payload, "ack"), "ack")
             signed = next((got.text(name) for name in ("stateDigest", "state_digest") if name in got), None)
             if signed is None or signed != want or ack.text("state_digest") != want:
                 self._fail(f"member {member[:16].decode('ascii', 'replace')}: acknowledges another state")
@@ -320,6 +320,6 @@ def _creates(seen: Seen) -> bool:
 
 def _ballot_of(payload: bytes) -> Json:
     try:
-        return Members(jcs.loads(payload, "ballot", max_size=MAX_REQUEST), "ballot").text("ballot")
+        return Members(read_json(payload, "ballot"), "ballot").text("ballot")
     except FormatError:
         return payload.decode("utf-8", "replace")

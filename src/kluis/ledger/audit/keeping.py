@@ -22,7 +22,7 @@ from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import parse_writes
 from kluis.formats.ccf.entry import Entry
 from kluis.formats.ccf.shares import PastSecret, RecoveryShares
-from kluis.formats.encoding import jcs
+from kluis.formats.ccf.values import read_json
 from kluis.formats.encoding.members import Members
 from kluis.ledger import claims
 from kluis.ledger.audit.report import Check, Findings
@@ -66,7 +66,7 @@ class Keeping:
             self._link(PastSecret.parse(raw, "past secret"), seen.txid.seqno)
             self.links += 1
         if (raw := writes.get(tables.SNAPSHOT_EVIDENCE, {}).get(tables.ONLY)) is not None:
-            digest = Members(jcs.loads(raw, "snapshot evidence"), "snapshot evidence").hex("hash", 32)
+            digest = Members(read_json(raw, "snapshot evidence"), "snapshot evidence").hex("hash", 32)
             if seen.domain.claims_digest is not None:
                 self.claims += 1
                 if seen.domain.claims_digest != digest:  # 4
@@ -80,7 +80,7 @@ class Keeping:
         wanted: dict[str, int] = {}
         participants = 0
         for member, raw in state.table(tables.MEMBERS).items():
-            info = Members(jcs.loads(raw, "member"), "member")
+            info = Members(read_json(raw, "member"), "member")
             pem = state.table(tables.MEMBER_KEYS).get(member)
             role = info.text("recovery_role") if "recovery_role" in info else None
             if info.text("status") != "Active" or pem is None or role == _ABSENT:
@@ -97,7 +97,7 @@ class Keeping:
             self._findings.fail(Check.SHARES, "want shares as long as the members' keys, got others")
         raw_config = state.only(tables.SERVICE_CONFIG)
         if raw_config is not None:  # 2
-            config = Members(jcs.loads(raw_config, "service configuration"), "service configuration")
+            config = Members(read_json(raw_config, "service configuration"), "service configuration")
             threshold = config.integer("recovery_threshold") if "recovery_threshold" in config else 0
             if threshold > participants:
                 self._findings.fail(Check.SHARES, f"want a threshold up to {participants}, got {threshold}")

@@ -4,6 +4,8 @@
 2. The entry that a signature names is the one that holds it.
 3. The node is trusted at this entry, its certificate has its key, and the key signed the root.
 4. The service's key at this entry signed the root.
+5. One of them leads to the service: its own signature, or the node's, with a certificate that it issued.
+   Whoever has the files can write a row of a node.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from kluis.errors import KluisError
+from kluis.errors import AuthenticityError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.service import NodeInfo, NodeStatus, ServiceInfo
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
@@ -72,6 +74,7 @@ class Signing:
         self._certificates = certificates
         self._tree_tables = tree_tables
         self._services: dict[bytes, str] = {}
+        self._issued: dict[tuple[str, bytes], bool] = {}
         self._nodes: dict[bytes, NodeInfo] = {}
         self.count = 0
         self.by_nodes = 0
@@ -79,6 +82,8 @@ class Signing:
         self.roots: dict[int, bytes] = {}
         """Each signed root, by the seqno of the entry that holds it."""
         self.last: TxId | None = None
+        self.leads = False
+        """Whether the last signed root leads to the service's key: all do, but those of an older service."""
 
     @staticmethod
     def is_one(seen: Seen) -> bool:
@@ -96,26 +101,29 @@ class Signing:
         if not any(writes.get(name, {}).get(tables.ONLY) for name in _TABLES):
             self._findings.fail(Check.ROOTS, "changes a table of signatures, and holds none")
             return
-        before = self._findings.failures
+        before, leads, node = self._findings.failures, False, None
         try:
             if (raw := writes.get(tables.SIGNATURES, {}).get(tables.ONLY)) is not None:
-                self._node(NodeSignature.parse(raw, "signature"), root, seen.txid, state)
+                node = NodeSignature.parse(raw, "signature")
+                self._node(node, root, seen.txid, state)
                 self.by_nodes += 1
             if (raw := writes.get(tables.COSE_SIGNATURES, {}).get(tables.ONLY)) is not None:
-                service_key = self._service(
+                leads = self._service(
                     ServiceSignature.parse_value(raw, "COSE signature"), root, seen.txid, state
                 )
                 self.by_service += 1
-                if not service_key and tables.SIGNATURES not in writes:
+                if not leads and node is None:
                     self._findings.fail(Check.ROOTS, f"no signature of this root: {self._since(seen.txid)}")
                     raise Broken
+            if not leads and node is not None and self._findings.failures == before:
+                leads = self._leads(node, state)
             if self._tree_tables:
                 self._table(writes.get(tables.TREE, {}).get(tables.ONLY))
         except KluisError as error:
             self._findings.fail(Check.ROOTS, error.message)
         if self._findings.failures == before:
             self.count += 1
-            self.last = seen.txid
+            self.last, self.leads = seen.txid, leads
             self.roots[seen.txid.seqno] = root
 
     def _node(self, signed: NodeSignature, root: bytes, txid: TxId, state: State) -> None:
@@ -154,6 +162,31 @@ class Signing:
             findings.fail(
                 Check.NODE_SIGNATURES, f"root {root.hex()} is not signed by node {signed.node[:16]}"
             )
+
+    def _leads(self, signed: NodeSignature, state: State) -> bool:  # 5
+        """Whether the service issued the certificate of a node whose signature holds."""
+        raw, own = state.only(tables.SERVICE_INFO), signed.node.encode()
+        pem = state.table(tables.NODE_CERTIFICATES).get(own)
+        if raw is not None and pem is not None and self._is_issued(pem.decode("utf-8", "replace"), raw):
+            return True
+        older = self._nodes[state.table(tables.NODES)[own]].public_key is None
+        if self.leads or not older:
+            self._findings.fail(
+                Check.NODE_SIGNATURES, f"node {signed.node[:16]}: the service issued no certificate for it"
+            )
+        return False
+
+    def _is_issued(self, pem: str, service: bytes) -> bool:
+        known = self._issued.get((pem, service))
+        if known is None:
+            key = self._certificates.load(ServiceInfo.parse(service, "service").certificate)[1]
+            try:
+                receipts.check_issued(self._certificates.load(pem)[0], key, "certificate")
+                known = True
+            except AuthenticityError:
+                known = False
+            self._issued[pem, service] = known
+        return known
 
     def _since(self, txid: TxId) -> str:
         """Between which entries something is not what was signed."""

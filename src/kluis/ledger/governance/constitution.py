@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from kluis.errors import KluisError
 from kluis.formats.ccf import tables
+from kluis.formats.ccf.values import read_json
 from kluis.frozen import frozen
-from kluis.ledger.governance.documents import read_json
 from kluis.ledger.governance.doubts import depends_on_limits
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.scripts.access import Phase

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -15,28 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import FormatError, InternalError
 from kluis.formats.ccf import tables
-from kluis.formats.encoding import jcs
+from kluis.formats.ccf.values import read_json
 from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.store import Transaction
 
-MAX_VALUE: Final = 4 << 20
-MAX_DEPTH: Final = 64
-
 
 def write_json(value: Any) -> bytes:
     """JSON as CCF's services write it: without spaces, keys sorted."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
-
-
-def read_json(data: bytes, what: str) -> Any:
-    """Read a JSON value of a table or a request; numbers may be real.
-
-    Raises:
-        FormatError: not JSON, a key twice, too large or deep.
-    """
-    return jcs.loads(data, what, max_size=MAX_VALUE, max_depth=MAX_DEPTH, real=float)  # type: ignore[arg-type]
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Final
 
 from kluis.formats.ccf import tables
+from kluis.formats.ccf.values import read_json
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
-from kluis.ledger.governance.documents import read_json, service_config, write_json
+from kluis.ledger.governance.documents import service_config, write_json
 from kluis.ledger.governance.faults import InvalidCreatedAt, ProposalReplay, ProposalTooOld
 from kluis.ledger.governance.requests import Request
 from kluis.ledger.store import Transaction

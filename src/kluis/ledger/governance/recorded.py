@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.shares import RecoveryShares
+from kluis.formats.ccf.values import read_json
 from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance import documents
-from kluis.ledger.governance.documents import load_certificate, read_json, read_object, write_json
+from kluis.ledger.governance.documents import load_certificate, read_object, write_json
 from kluis.ledger.governance.scripts.crypto import instant
 from kluis.ledger.governance.service import MOST_DAYS, Written
 from kluis.ledger.js import HostFault
@@ -23,6 +24,7 @@ from kluis.ledger.store import Transaction
 
 _VERSION: Final = "previous_service_identity_version"
 _DAY: Final = timedelta(days=1)
+_SERVICE: Final = b"service"
 
 
 class RecordedEffects:
@@ -31,15 +33,21 @@ class RecordedEffects:
     Args:
         writes: of the entry.
         written: of the entries before.
-
-    Attributes:
-        problems: what the entry does not have, one sentence each.
     """
 
     def __init__(self, writes: Writes, written: Written) -> None:
         self._writes = writes
         self._written = written
-        self.problems: list[str] = []
+        self._problems: list[str] = []
+        self._requested: dict[bytes, tuple[x509.Certificate, datetime, int]] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """What the entry does not have, one sentence each."""
+        # A proposal may issue one twice: the entry has the last one.
+        wrong = any(not _is_valid_as(*each) for each in self._requested.values())
+        said = "an issued certificate does not have the validity of its request"
+        return [*self._problems, *([said] if wrong else [])]
 
     def open_service(self, transaction: Transaction, previous: bytes | None, following: bytes | None) -> None:
         """Change the status; take the shares and the endorsement of the key from the entry."""
@@ -88,7 +96,7 @@ class RecordedEffects:
                 continue
             certificate = load_certificate(value, tables.NODE_CERTIFICATES)
             if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == der:
-                self._check_validity(certificate, valid_from, days)
+                self._request(der, certificate, valid_from, days)
                 return value.decode()
         raise HostFault("the entry has no certificate of the node's key")
 
@@ -100,8 +108,8 @@ class RecordedEffects:
         try:
             certificate.verify_directly_issued_by(certificate)
         except (ValueError, TypeError, InvalidSignature):
-            self.problems.append("the renewed certificate of the service is not signed by itself")
-        self._check_validity(certificate, valid_from, days)
+            self._problems.append("the renewed certificate of the service is not signed by itself")
+        self._request(_SERVICE, certificate, valid_from, days)
         return pem
 
     def secret_version(self) -> int:
@@ -129,18 +137,20 @@ class RecordedEffects:
         if value is not None:
             transaction.put(table, tables.ONLY, value)
         elif needed:
-            self.problems.append(f"table {table}: is not written, and its request writes it")
+            self._problems.append(f"table {table}: is not written, and its request writes it")
 
-    def _check_validity(self, certificate: x509.Certificate, valid_from: str, days: int) -> None:
+    def _request(self, whose: bytes, certificate: x509.Certificate, valid_from: str, days: int) -> None:
         if not 1 <= days <= MOST_DAYS:
             raise HostFault(f"a certificate is valid for 1 to {MOST_DAYS} days")
-        start = instant(valid_from)
-        # CCF's certificates end a second early.
-        if (
-            abs(certificate.not_valid_before_utc - start) > _DAY
-            or certificate.not_valid_after_utc > start + timedelta(days=days) + _DAY
-        ):
-            self.problems.append("an issued certificate does not have the validity of its request")
+        self._requested[whose] = certificate, instant(valid_from), days
+
+
+def _is_valid_as(certificate: x509.Certificate, start: datetime, days: int) -> bool:
+    # CCF's certificates end a second early.
+    return (
+        abs(certificate.not_valid_before_utc - start) <= _DAY
+        and certificate.not_valid_after_utc <= start + timedelta(days=days) + _DAY
+    )
 
 
 def problem_of_shares(transaction: Transaction, writes: Writes) -> Iterator[str]:

@@ -15,12 +15,12 @@ from cryptography.exceptions import InvalidTag
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.shares import SHARE_SIZE, RecoveryShares, Share
+from kluis.formats.ccf.values import read_json
 from kluis.formats.encoding import b64
 from kluis.frozen import frozen
 from kluis.ledger import shares
 from kluis.ledger.governance import requests
 from kluis.ledger.governance.documents import (
-    read_json,
     read_object,
     recovery_keys,
     service_config,

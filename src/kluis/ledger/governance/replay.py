@@ -17,12 +17,13 @@ from typing import Any, Final
 from kluis.errors import FormatError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
+from kluis.formats.ccf.values import read_json
 from kluis.formats.encoding import b64
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 from kluis.ledger.governance import acks, documents, proposals, requests
 from kluis.ledger.governance.constitution import OF_BALLOT, OF_CONSTITUTION, Failure, Rules
-from kluis.ledger.governance.documents import read_json, read_object, write_json
+from kluis.ledger.governance.documents import read_object, write_json
 from kluis.ledger.governance.recorded import RecordedEffects, problem_of_shares
 from kluis.ledger.governance.requests import Kind, Request
 from kluis.ledger.governance.service import Written
@@ -54,7 +55,6 @@ AUDIT: Final = Rules(
 MOST_DOUBTED: Final = 6
 """Ballots of one proposal whose votes are tried, each as three."""
 _KEPT: Final = "public:ccf."
-_PASSED: Final = frozenset({tables.COSE_SIGNATURES, tables.TREE, tables.SNAPSHOT_EVIDENCE})
 _NODES: Final = "public:ccf.gov.nodes."
 # Of tables that an entry may write for other reasons than governance.
 _OTHERS: Final = (
@@ -109,9 +109,7 @@ class Replay:
 
     def skip(self, seqno: int, writes: Writes) -> None:
         """Go on to the next entry without a check."""
-        tables_kept = {
-            name: rows for name, rows in writes.items() if name.startswith(_KEPT) and name not in _PASSED
-        }
+        tables_kept = {name: rows for name, rows in writes.items() if name.startswith(_KEPT)}
         if tables_kept:
             self._store.apply(seqno, tables_kept)
             self._store.compact(seqno)

@@ -20,6 +20,7 @@ from kluis.formats.ccf import endorsement, tables
 from kluis.formats.ccf.service import ServiceStatus
 from kluis.formats.ccf.shares import PastSecret
 from kluis.formats.ccf.txid import TxId
+from kluis.formats.ccf.values import read_json
 from kluis.formats.ietf import cose
 from kluis.frozen import frozen
 from kluis.ledger import certificates
@@ -195,7 +196,7 @@ class NodeEffects:
         if (
             before is None
             or previous is None
-            or previous.decode("utf-8", "replace") != documents.read_json(before, tables.PREVIOUS_IDENTITY)
+            or previous.decode("utf-8", "replace") != read_json(before, tables.PREVIOUS_IDENTITY)
         ):
             raise HostFault("the previous service identity is not that of the recovered service")
         self._set_status(transaction, info, ServiceStatus.WAITING)

@@ -150,9 +150,10 @@ def retire_others(state: Transaction, writes: Writes) -> None:
     for key, value in state.items(tables.NODES):
         if key in writes[tables.NODES]:
             continue
-        info = jcs.loads(value, "node")
-        if isinstance(info, dict) and info.get("status") != "Retired":
-            writes[tables.NODES][key] = jcs.dumps({**info, "retired_committed": True, "status": "Retired"})
+        info = documents.read_object(value, "node")
+        if info.get("status") != "Retired":
+            retired = {**info, "retired_committed": True, "status": "Retired"}
+            writes[tables.NODES][key] = documents.write_json(retired)
 
 
 def _put_issuer(writes: Writes, issuer: Issuer) -> None:

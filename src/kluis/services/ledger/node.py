@@ -20,11 +20,14 @@ from kluis.formats.ccf import tables
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
 from kluis.frozen import frozen
+from kluis.ledger.governance import documents
+from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.service import Identity, NodeEffects
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.sequencer import Sequencer
 from kluis.ledger.signer import Signer, key_id
 from kluis.ledger.status import FIRST_VIEW
+from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
 from kluis.services.ledger import genesis, kept
 from kluis.services.ledger.genesis import Quoted, Writes
@@ -175,6 +178,21 @@ class Node:
             secrets=self.ledger.secrets,
             written=self.ledger.written,
         )
+
+    def check_stays(self, state: Transaction) -> None:
+        """Check that governance leaves this node trusted: it goes on signing, which an auditor would refuse.
+
+        Raises:
+            ConstitutionFailed: it does not.
+        """
+        node = "" if self.identity is None else self.identity.id
+        raw = state.get(tables.NODES, node.encode())
+        status = None if raw is None else documents.read_object(raw, "node").get("status")
+        if status != "Trusted":
+            raise ConstitutionFailed(
+                f"node {node[:16]}: want Trusted, got {status!a:.40}: it signs this ledger",
+                hint="start another node: the first entry of each retires the one before",
+            )
 
     def carry_out(self, effects: NodeEffects) -> None:
         """Do what governance decided, with the entry that records it.

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.errors import FormatError
 from kluis.formats.ccf import tables
+from kluis.formats.ccf.values import read_json
 from kluis.formats.encoding import b64
 from kluis.ledger.certificates import NOT_READABLE
-from kluis.ledger.governance.documents import read_json, write_json
+from kluis.ledger.governance.documents import write_json
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Transaction
 

@@ -9,8 +9,9 @@ import textwrap
 from typing import Any, Final
 
 from kluis.formats.ccf import tables
+from kluis.formats.ccf.values import read_json
 from kluis.formats.encoding import b64
-from kluis.ledger.governance.documents import read_json, read_object
+from kluis.ledger.governance.documents import read_object
 from kluis.ledger.store import Transaction
 
 VIRTUAL: Final = "Insecure_Virtual"

@@ -186,6 +186,7 @@ class Governance:
         def work(state: Transaction) -> Result:
             effects = NodeEffects(self._node.knowledge(), self._now(), os.urandom)
             value = decide(state, request, effects)
+            self._node.check_stays(state)
             return Result(value, after=lambda txid: self._node.carry_out(effects))
 
         return await self._node.engine.write(work, alone=True)

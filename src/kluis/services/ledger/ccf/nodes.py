@@ -11,7 +11,7 @@ from typing import Any, Final
 import kluis
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.service import ServiceInfo, ServiceStatus
-from kluis.formats.encoding import jcs
+from kluis.formats.ccf.values import read_json
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.azure.about import quotes
 from kluis.services.ledger.node import Node
@@ -175,12 +175,12 @@ class Nodes:
 
     async def _json(self, table: str) -> Any:
         read = await self._node.engine.read(lambda state: state.get(table, tables.ONLY))
-        return {} if read.value is None else jcs.loads(read.value, table)
+        return {} if read.value is None else read_json(read.value, table)
 
     def _nodes(self, state: Transaction) -> list[dict[str, Any]]:
         nodes = []
         for key, value in state.items(tables.NODES):
-            info = jcs.loads(value, "node")
+            info = read_json(value, "node")
             if isinstance(info, dict):
                 nodes.append(
                     {

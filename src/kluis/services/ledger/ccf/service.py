@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.txid import TxId
-from kluis.ledger.governance.documents import read_json, service_config, service_info
+from kluis.formats.ccf.values import read_json
+from kluis.ledger.governance.documents import service_config, service_info
 from kluis.ledger.governance.recent import WINDOW
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.ccf.descriptions import (

@@ -151,9 +151,9 @@ class Ledger:
         self.written.note(txid.seqno, writes)
 
     def prepare(self, batch: Batch) -> None:
-        """Apply a batch's last entry, which writes nothing that the state has."""
+        """Apply a batch's last entry, as a node does that reads it from the log."""
         if self.store.version < batch.signature.seqno:
-            self.apply(batch.signature, {})
+            self.apply(batch.signature, batch.writes)
 
     def commit(self, batch: Batch) -> None:
         """Note that a batch is in the log."""
