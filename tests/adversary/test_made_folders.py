@@ -1,4 +1,4 @@
-"""Another user, who can write where Kluis makes a folder of its own, and puts a link in its place."""
+"""Another user, who can write where Kluis makes a folder of its own, and puts something in its place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError
+from kluis.serve.plan import Plan
+from kluis.serve.start import serving
+from kluis.services.clock import SystemClock
 from kluis.tee import places
 from kluis.tee.image.build import cache
 from kluis.tee.places import Places
@@ -48,4 +51,20 @@ def test_a_link_in_the_place_of_the_cache(tmp_path: Path) -> None:
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
     with pytest.raises(UnavailableError, match="want it writable only by you"):
         cache.at(link)
+    assert list(theirs.iterdir()) == []
+
+
+@ROOT
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_folder_of_another_user_for_services(tmp_path: Path, mode: int) -> None:
+    """Its owner could exchange the images and the database in it: nothing is put there."""
+    theirs = tmp_path / "services"
+    theirs.mkdir(mode)
+    os.chown(theirs, NOBODY, NOBODY)
+    plan = Plan(services=("provisioning",), state=theirs)
+    with (
+        pytest.raises(UnavailableError, match=f"owner: want 0, got {NOBODY}"),
+        serving(plan, SystemClock(), print),
+    ):
+        pass
     assert list(theirs.iterdir()) == []
