@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -312,8 +313,14 @@ def _make(state: Path) -> None:
             f"{state}: want a folder to keep keys in, cannot make it: {error.strerror}",
             hint="kluis serve ... --state FOLDER names one that can be written",
         ) from None
-    if (mode := stat.S_IMODE(state.stat().st_mode)) & 0o022:
-        # Its keys would be refused; anyone who can write it could exchange its images and its database.
+    status = state.stat()
+    # Its keys would be refused; anyone who can write it could exchange its images and its database.
+    if status.st_uid not in (0, os.geteuid()):
+        raise UnavailableError(
+            f"{state}: owner: want {os.geteuid()}, got {status.st_uid}",
+            hint=f"chown {os.geteuid()} {state}, if nobody else put anything there",
+        )
+    if (mode := stat.S_IMODE(status.st_mode)) & 0o022:
         raise UnavailableError(
             f"{state}: want a folder that nobody else may write, got mode {mode:04o}",
             hint=f"chmod 700 {state}",

@@ -136,10 +136,27 @@ def prepare(places: Places, uid: int, gid: int) -> None:
     ):
         if not directory.exists():
             directory.mkdir(mode=mode, parents=True)
-            os.chmod(directory, mode)
-            os.chown(directory, owner, group)
+            _give(directory, mode, owner, group)
         require_own(directory, directory.lstat(), owner, mode)
     places.layers.mkdir(mode=0o700, exist_ok=True)
+
+
+def _give(directory: Path, mode: int, owner: int, group: int) -> None:
+    """Give a new directory away: the one that was made, and not what a link in its place leads to."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        raise UnavailableError(
+            f"{directory}: want the directory that was made, got another thing",
+            hint="set KLUIS_HOME to a folder in which only you can write",
+            code="state_owner",
+        ) from None
+    try:
+        require_own(directory, os.fstat(descriptor), os.geteuid(), mode)
+        os.fchmod(descriptor, mode)
+        os.fchown(descriptor, owner, group)
+    finally:
+        os.close(descriptor)
 
 
 def require_own(

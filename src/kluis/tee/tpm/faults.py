@@ -36,6 +36,7 @@ _MEANINGS: Final = {
     0x14A: _Meaning("has nothing in that NV index", None, code="tpm_unwritten"),
     0x143: _Meaning("does not have that command", None, code="tpm_command"),
     0x100: _Meaning("was not started by the firmware", "tpm2_startup --clear", code="tpm_startup"),
+    0x920: _Meaning("limits how often it is written", "try again", code="tpm_busy"),
     0x101: _Meaning("failed its self-test", "reset the machine", code="tpm_failure"),
 }
 _FORMATTED: Final = {

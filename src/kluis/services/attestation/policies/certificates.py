@@ -1,14 +1,19 @@
 """Policy management certificates: the trusted signers of an isolated instance's policies.
 
+Azure's clients sign the same document to add a certificate and to remove it, without a date. So a signer that
+was removed could return by any such document from before, sent by anyone with the role. Its key is therefore
+remembered: only a document that states a later time (``iat``) adds it again.
+
 Spec: Microsoft Azure Attestation, "Policy Certificates" (add, get, remove).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +21,7 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.formats import x509
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.x509 import Certificate
+from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.policies import certificate_chains, signed_documents
@@ -26,15 +32,43 @@ from kluis.services.attestation.tokens.tokens import Tokens
 
 TABLE: Final = "attestation.certificates"
 MOST: Final = 64
+MOST_REMOVED: Final = 1024
+AHEAD_SECONDS: Final = 300
+"""How far the clock of a document's signer may be ahead."""
 _CLAIMS: Final = ("policyCertificate", "maa-policyCertificate", "x-ms-policyCertificate")
 _OBJECTS: Final = ("policyCertificateToAdd", "policyCertificateToRemove")
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The certificates of an instance in the store: one chain each, DER, the trusted certificate first."""
+    """The certificates of an instance in the store.
+
+    Attributes:
+        version: of this record.
+        chains: one for each, DER, the trusted certificate first.
+        removed: when a key was last removed, in seconds since 1970, by the SHA-256 of its
+            SubjectPublicKeyInfo.
+    """
 
     version: int
     chains: tuple[tuple[bytes, ...], ...]
+    removed: dict[bytes, int] = {}
+
+
+class _Wish(NamedTuple):
+    """A signed document, and the chain that it adds or removes."""
+
+    document: Document
+    issued_at: object
+    chain: tuple[Certificate, ...]
+
+    @property
+    def ders(self) -> tuple[bytes, ...]:
+        return tuple(each.der for each in self.chain)
+
+    @property
+    def key(self) -> bytes:
+        """What is remembered of its key."""
+        return sha256(self.chain[0].spki)
 
 
 class PolicyCertificates:
@@ -67,55 +101,69 @@ class PolicyCertificates:
 
         Raises:
             InvalidOperation: the instance is not isolated, or the JWS cannot be read, names no certificate,
-                or has no trusted signer.
+                or has no trusted signer; or its key was removed since.
             InvalidParameter: not such a document, or the certificate's key cannot sign.
         """
-        document, chain = self._read_request(instance, jws, signer_chain)
+        wish = self._read_request(instance, jws, signer_chain)
 
         def work(store: Writing) -> None:
-            self._check(store, instance, document)
-            there = self._chains(store, instance)
-            if any(each[0] == chain[0] for each in there):
+            self._check(store, instance, wish.document)
+            there, removed = self._chains(store, instance), self._removed(store, instance)
+            if any(each[0] == wish.ders[0] for each in there):
                 return
             if len(there) == MOST:
                 raise InvalidOperation(f"policy certificates: want at most {MOST}, got one more")
-            self.put(store, instance.key, (*there, chain))
+            if (since := removed.get(wish.key)) is not None:
+                _check_later(wish, since, now)
+            self.put(store, instance.key, (*there, wish.ders), removed)
 
         self._storage.update(work)
-        return self._change_token(instance, chain[0], "IsPresent", now)
+        return self._change_token(instance, wish.ders[0], "IsPresent", now)
 
     def remove(self, instance: Instance, jws: str, now: datetime) -> str:
-        """Remove a trusted certificate; return a token that confirms it.
+        """Remove a trusted certificate, and remember its key; return a token that confirms it.
 
         Raises:
-            InvalidOperation: as for :meth:`add`, or it is the last one.
+            InvalidOperation: as for :meth:`add`, or it is the last one, or too many were removed.
             InvalidParameter: as for :meth:`add`.
         """
-        document, chain = self._read_request(instance, jws, chain_of)
+        wish = self._read_request(instance, jws, chain_of)
 
         def work(store: Writing) -> None:
-            self._check(store, instance, document)
-            there = self._chains(store, instance)
-            left = tuple(each for each in there if each[0] != chain[0])
+            self._check(store, instance, wish.document)
+            there, removed = self._chains(store, instance), self._removed(store, instance)
+            left = tuple(each for each in there if each[0] != wish.ders[0])
             if not left:
                 raise InvalidOperation(
                     "policy certificates: want at least 1 to stay, got the last one to remove",
                     hint="add another first",
                 )
-            self.put(store, instance.key, left)
+            if len({*removed, wish.key}) > MOST_REMOVED:
+                raise InvalidOperation(
+                    f"policy certificates: want at most {MOST_REMOVED} removed keys, got one more",
+                    hint="make another instance",
+                )
+            at = max(int(now.timestamp()), removed.get(wish.key, 0))
+            self.put(store, instance.key, left, {**removed, wish.key: at})
 
         self._storage.update(work)
-        return self._change_token(instance, chain[0], "IsAbsent", now)
+        return self._change_token(instance, wish.ders[0], "IsAbsent", now)
 
-    def put(self, store: Writing, instance: str, chains: Sequence[Sequence[bytes]]) -> None:
-        """Store the certificates of an instance, as part of a transaction."""
-        record = _Kept(1, tuple(tuple(chain) for chain in chains))
+    def put(
+        self,
+        store: Writing,
+        instance: str,
+        chains: Sequence[Sequence[bytes]],
+        removed: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> None:
+        """Store the certificates of an instance, and its removed keys, as part of a transaction."""
+        record = _Kept(1, tuple(tuple(chain) for chain in chains), dict(removed))
         store.put(TABLE, instance, msgspec.msgpack.encode(record))
 
     def stored_chains(self, store: Reading, instance: str) -> tuple[tuple[bytes, ...], ...] | None:
         """The chains in the store for an instance; None if they were never changed."""
-        data = store.get(TABLE, instance)
-        return None if data is None else msgspec.msgpack.decode(data, type=_Kept).chains
+        kept = _stored(store, instance)
+        return None if kept is None else kept.chains
 
     def forget(self, instance: str, store: Writing) -> None:
         """Delete them, as part of a transaction."""
@@ -125,9 +173,13 @@ class PolicyCertificates:
         stored = self.stored_chains(store, instance.key)
         return tuple((der,) for der in self._settings.policy_signers) if stored is None else stored
 
+    def _removed(self, store: Reading, instance: Instance) -> Mapping[bytes, int]:
+        kept = _stored(store, instance.key)
+        return {} if kept is None else kept.removed
+
     def _read_request(
         self, instance: Instance, jws: str, read: Callable[[object, str], tuple[Certificate, ...]]
-    ) -> tuple[Document, tuple[bytes, ...]]:
+    ) -> _Wish:
         if not instance.isolated:
             raise InvalidOperation(
                 f"policy certificates: want trust model Isolated, got {instance.trust_model}",
@@ -141,8 +193,7 @@ class PolicyCertificates:
                 'Msg:[Could not find "maa-policyCertificate" claim in policy token]: policy certificate: '
                 "want member policyCertificate, a JWK with x5c"
             )
-        chain = read(jwk.get("x5c"), "policyCertificate.x5c")
-        return document, tuple(each.der for each in chain)
+        return _Wish(document, members.get("iat"), read(jwk.get("x5c"), "policyCertificate.x5c"))
 
     def _check(self, store: Reading, instance: Instance, document: Document) -> None:
         check_signer(instance, document, self.trusted_certificates(store, instance), "policy certificate")
@@ -203,6 +254,26 @@ def certificate_body(body: bytes) -> str:
     if not isinstance(value, str):
         raise InvalidParameter(f"body: want a JSON string with a JWS, or a member {' or '.join(_OBJECTS)}")
     return value
+
+
+def _check_later(wish: _Wish, since: int, now: datetime) -> None:
+    """Refuse to add a key that was removed after the document was signed, or may have been.
+
+    Raises:
+        InvalidOperation: it states no later time.
+    """
+    at, latest = wish.issued_at, int(now.timestamp()) + AHEAD_SECONDS
+    if isinstance(at, bool) or not isinstance(at, int) or not since < at <= latest:
+        raise InvalidOperation(
+            f"policy certificates: the key of CN={wish.chain[0].common_name} was removed: want iat after"
+            f" {since}, at most {latest}, got {'none' if at is None else str(at)[:32]}",
+            hint="sign it with the time: a member iat, seconds since 1970, next to policyCertificate",
+        )
+
+
+def _stored(store: Reading, instance: str) -> _Kept | None:
+    data = store.get(TABLE, instance)
+    return None if data is None else msgspec.msgpack.decode(data, type=_Kept)
 
 
 def _read(der: bytes) -> Certificate:

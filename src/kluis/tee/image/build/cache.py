@@ -111,11 +111,13 @@ def at(path: Path) -> Cache:
     hint = "set XDG_CACHE_HOME to your own folder"
     cache = Cache(path)
     try:
-        for part in (path, cache.bytecode, cache.wheels, cache.runtimes, cache.scratch):
-            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()
+        # Before anything is made in it: a link there leads where its owner likes.
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise UnavailableError(f"{path}: want it writable only by you", hint=hint)
+        for part in (cache.bytecode, cache.wheels, cache.runtimes, cache.scratch):
+            part.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be made: {error.strerror}", hint=hint) from error
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise UnavailableError(f"{path}: want it writable only by you", hint=hint)
     return cache

@@ -148,12 +148,25 @@ class Counters:
                 raise PolicyError(f"counter: want at most {most} for {whose}, got one more", code="counters")
 
     def _check_recorded(self) -> None:
-        if self._unrecorded:
+        """Have the witness record the last change, if it could not: what is read could be rolled back.
+
+        A TPM may refuse for a moment, as when it limits how often it is written. The counters are every
+        user's.
+
+        Raises:
+            UnavailableError: it still cannot.
+        """
+        if not self._unrecorded or self._witness is None:
+            return
+        try:
+            self._witness.check(self._slots.digest(), self._slots.digest_before())
+        except UnavailableError as error:
             raise UnavailableError(
-                "counters: the last change could not be recorded by their witness",
-                hint="kluis platform stop, then kluis platform start",
+                f"counters: the last change could not be recorded by their witness: {error.message}",
+                hint="try again; if it goes on: kluis platform stop, then kluis platform start",
                 code="witness",
-            )
+            ) from None
+        self._unrecorded = False
 
 
 NONE: Final = Held(0, b"")
