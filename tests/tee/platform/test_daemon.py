@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -62,3 +64,11 @@ def test_operators_find_a_connection(
         serving._accept()
         serving._accept()
         assert served.wait(60) if is_operator else host.recv(1) == b""
+
+
+def test_the_platform_loads_what_it_runs() -> None:
+    """Each page of its memory is secret, and takes time to get: what only errors and hosts need stays away."""
+    code = "import sys; from kluis.tee.platform import daemon; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    unneeded = {"concurrent", "kluis.installing", "logging", "shutil", "subprocess", "sysconfig", "tomllib"}
+    assert unneeded & set(done.stdout.split()) == set()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import kluis
-from kluis import installing
 from kluis.errors import AuthenticityError, UnavailableError
 
 PYTHON: Final = "/k/python"  # where an enclave finds its interpreter
@@ -27,6 +26,8 @@ INSIDE: Final = f"{PYTHON}/lib"
 
 def reinstall() -> str:
     """The command that reinstalls the runtime of this Kluis."""
+    from kluis import installing  # which only an error needs
+
     return installing.requirement(f"kluis-runtime=={kluis.__version__}", "--force-reinstall", "--no-deps")
 
 
@@ -65,6 +66,8 @@ def folder() -> Path:
     """
     spec = importlib.util.find_spec("kluis_runtime")
     if spec is None or spec.origin is None:
+        from kluis import installing  # which only an error needs
+
         raise UnavailableError(
             "kluis-runtime: not installed, and images and enclaves need it",
             code="native_missing",

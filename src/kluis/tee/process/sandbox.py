@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,6 +148,8 @@ def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, base: 
     It runs on the runtime's interpreter and libraries, like enclaves: ``base`` is that layer, unpacked. The
     pid namespace is the machine's, because the kernel identifies enclaves to the daemon by pid.
     """
+    import sysconfig  # the platform does without
+
     own = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     own |= {f"{folder}/lib-dynload" for folder in own}
     paths = [entry for entry in dict.fromkeys(sys.path) if entry and Path(entry).is_dir()]

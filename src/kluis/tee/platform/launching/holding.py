@@ -28,7 +28,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
@@ -315,15 +314,16 @@ def _measure(data: memoryview, layer: Layer) -> None:
         halves[lighter].append(entry)
         sizes[lighter] += entry.size
 
+    problems: list[str] = []
+    measured = []  # a thread that ended early, for whatever reason, has measured nothing
+
     def check(entries: list[Entry]) -> None:
         for entry in entries:
             got = hashlib.sha256(data[entry.offset : entry.offset + entry.size]).hexdigest()
             if got != entry.sha256:
-                raise AuthenticityError(
-                    f"layer {layer.name}: {entry.path!r}: want SHA-256 {entry.sha256}, got {got}",
-                    code="layer_changed",
-                    hint="the image changed after it was built: get it again, or build it again",
-                )
+                problems.append(f"{entry.path!r}: want SHA-256 {entry.sha256}, got {got}")
+                return
+        measured.append(entries)
 
     try:
         end = 0
@@ -333,7 +333,18 @@ def _measure(data: memoryview, layer: Layer) -> None:
                     f"layer {layer.name}: {entry.path!r}: bytes before it are not zero", code="layer_changed"
                 )
             end = entry.offset + entry.size
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(check, halves))
+        other = threading.Thread(target=check, args=(halves[1],), name="measure")
+        other.start()
+        try:
+            check(halves[0])
+        finally:
+            other.join()
+        if len(measured) != len(halves):
+            problem = problems[0] if problems else "not all of it could be measured"
+            raise AuthenticityError(
+                f"layer {layer.name}: {problem}",
+                code="layer_changed",
+                hint="the image changed after it was built: get it again, or build it again",
+            )
     finally:
         data.release()

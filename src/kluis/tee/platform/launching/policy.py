@@ -14,7 +14,6 @@ to others.
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 
 import msgspec
@@ -85,6 +84,8 @@ def load(path: Path) -> LaunchPolicy:
         text = path.read_text("utf-8")
     except FileNotFoundError:
         return LaunchPolicy()
+    import tomllib  # most platforms have no such file
+
     try:
         policy = msgspec.convert(tomllib.loads(text), LaunchPolicy)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

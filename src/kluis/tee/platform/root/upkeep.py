@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import stat
 import threading
 import time
@@ -250,6 +249,10 @@ def _lasts(keys: PlatformKeys, pcesvn: int) -> bool:
 def settle(state: Path) -> None:
     """Replace the old keys with new ones, all or none; also those that were complete before a crash."""
     made = state / NEXT
+    if not made.exists():
+        return
+    import shutil  # at most starts, nothing was made
+
     # Written last, moved last: while it exists, all others exist or have been moved.
     if (made / "platform.json").exists():
         for name in ("pck.key", "attestation.key", "platform.json"):
