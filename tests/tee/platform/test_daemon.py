@@ -67,7 +67,7 @@ def test_operators_find_a_connection(
 
 
 def test_the_platform_loads_what_it_runs() -> None:
-    """Each page of its memory is secret, and takes time to get: what only errors and hosts need stays away."""
+    """Each page of its memory is secret, and takes time to get: what it does without is not imported."""
     code = "import sys; from kluis.tee.platform import daemon; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     unneeded = {"concurrent", "kluis.installing", "logging", "shutil", "subprocess", "sysconfig", "tomllib"}

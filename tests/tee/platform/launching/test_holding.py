@@ -7,6 +7,8 @@ import hashlib
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,29 @@ def test_an_index_that_is_not_that_of_the_laid_layer(tmp_path: Path) -> None:
     with open(tmp_path / "b", "rb") as image, pytest.raises(AuthenticityError, match="not canonical"):
         holds.hold(image.fileno(), lying, 0)
     assert unpacked == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("fault", ["second file", "memory"])
+def test_each_half_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """Of two threads the second one finds another file, or ends for lack of memory: nothing is unpacked."""
+    data = b"abc".ljust(4096, b"\0") + b"abc"
+    files = [(name, 0o444, 3, hashlib.sha256(b"abc").hexdigest()) for name in ("one", "two")]
+    index, size = encode_index(files)
+    layer = Layer("app", "/k/app", hashlib.sha256(index).digest(), parse_index(index, size, "app"), 0, size)
+    (tmp_path / "image").write_bytes(data[:-1] + b"d" if fault == "second file" else data)
+
+    def digest(part: bytes | memoryview) -> Any:
+        if fault == "memory" and threading.current_thread().name == "measure":
+            raise MemoryError
+        return hashlib.new("sha256", part)
+
+    monkeypatch.setattr(holding, "hashlib", SimpleNamespace(sha256=digest))
+    with (tmp_path / "image").open("rb") as image, pytest.raises(AuthenticityError) as refused:
+        holding.Holding(lambda *_: pytest.fail("unpacked"), dropped.append).hold(image.fileno(), layer, 0)
+    assert refused.value.code == "layer_changed"
+    wanted = "'two': want SHA-256" if fault == "second file" else "not all of it could be measured"
+    assert wanted in refused.value.message
 
 
 def test_a_sealed_image_is_not_copied(tmp_path: Path) -> None:
