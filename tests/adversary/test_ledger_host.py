@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from kluis.services.ledger.identity import NodeIdentity
 from kluis.services.ledger.running import engine
 from kluis.services.ledger.running.state import Witnessed
 from kluis.services.ledger.running.witness import CounterWitness
+from tests.services.ledger.members import open_by_member
 from tests.services.ledger.world import Served, World
 
 POST = ("POST", "/app/transactions")
@@ -221,3 +223,48 @@ def test_the_platforms_counter_keeps_the_first_report_of_a_step() -> None:
     first, longer = Witnessed(5, b"a" * 24, 1), Witnessed(900, b"b" * 24, 1)
     assert one.advance(first) == first
     assert two.advance(longer) == two.read() == first
+
+
+class Stuck:
+    """A log whose disk may take nothing."""
+
+    def __init__(self, log: LedgerLog) -> None:
+        self._log = log
+        self.full = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def append(self, previous: bytes, batch: bytes) -> str:
+        """As the log's; ``unknown`` while the disk is full."""
+        return "unknown" if self.full else self._log.append(previous, batch)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_rekey_while_the_next_node_starts(world: World, written: bool) -> None:
+    """The next node was made before it: the secret counts if the log has the rekey, and is dropped if not."""
+    world.open = False
+
+    async def test() -> None:
+        with LedgerLog(world.folder) as whole:
+            log = Stuck(whole)
+            async with world.serving(log) as old:
+                member = await open_by_member(old)
+                body = json.dumps({"actions": [{"name": "trigger_ledger_rekey"}]}).encode()
+                proposal = (await member.send("members/proposals:create", "proposal", body)).json()
+                fresh = world.node(log)
+                log.full = not written
+                voting = asyncio.create_task(member.vote(proposal["proposalId"]))
+                if written:
+                    assert (await voting).json()["proposalState"] == "Accepted"
+                else:
+                    await asyncio.sleep(1)
+            if not written:
+                assert (await voting).status_code == 502
+            log.full = False
+            fresh.begin("127.0.0.1:8000")
+            for _ in range(2):
+                async with world.serving(log) as later:
+                    await later.write("after it")
+
+    asyncio.run(test())

@@ -10,7 +10,7 @@ import pytest
 from kluis.enclave.store.sealed import SealedStore
 from kluis.services.provisioning import replays
 from kluis.testing.plugin import storage
-from tests.services.provisioning.serving import OWNER, READER, SGX, Asking, Platform
+from tests.services.provisioning.serving import OWNER, READER, SGX, TWOS, Asking, Platform
 
 __all__ = ["storage"]
 
@@ -188,3 +188,40 @@ def test_a_refusal_costs_a_certified_platform_nothing_else(asking: Asking) -> No
     asking.clock.at += timedelta(seconds=1)
     platform.pcesvn = 2
     assert asking.enrol(platform).status_code == 201
+
+
+def test_versions_that_the_owner_reviews_are_not_raised(asking: Asking) -> None:
+    """What is listed is what an order certifies: no higher versions take the place of those that wait."""
+    platform = Platform(pcesvn=2)
+    ppid = platform.ppid.hex()
+    assert asking.enrol(platform).status_code == 202
+    asking.clock.at += timedelta(minutes=1)
+    for changes in ({"pcesvn": 65535}, {"cpusvn": bytes([1] * 15 + [2])}, {"pcesvn": 1, "cpusvn": TWOS}):
+        answer = send(asking, platform.request(asking, **changes))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "enrolment_versions")
+    assert waiting(asking) == [2]
+    assert asking.order("certify", ppid=ppid).status_code == 200
+    platform.pcesvn = 65535
+    assert asking.enrol(platform).status_code == 202
+    assert waiting(asking) == [65535]
+
+
+def test_versions_that_wait_are_not_raised_in_two_steps(asking: Asking) -> None:
+    """Nor after lower ones, which take their place, or which a platform gets without approval."""
+    platform = Platform(pcesvn=3)
+    ppid = platform.ppid.hex()
+    for step, (pcesvn, status) in enumerate([(3, 202), (2, 202), (3, 403)]):
+        asking.clock.at = BEGIN + timedelta(minutes=step)
+        platform.pcesvn = pcesvn
+        assert asking.enrol(platform).status_code == status
+    assert asking.order("certify", ppid=ppid).status_code == 200
+    for step, (pcesvn, status) in enumerate([(3, 202), (1, 201), (65535, 403)], 3):
+        asking.clock.at = BEGIN + timedelta(minutes=step)
+        platform.pcesvn = pcesvn
+        assert asking.enrol(platform).status_code == status
+    assert waiting(asking) == [3]
+    assert asking.order("certify", ppid=ppid).status_code == 200
+    assert waiting(asking) == []
+    asking.clock.at = BEGIN + timedelta(minutes=3, seconds=30)
+    platform.pcesvn = 9
+    assert stale(asking.enrol(platform))

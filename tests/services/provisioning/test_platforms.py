@@ -125,18 +125,18 @@ def test_a_key_in_anothers_place_is_named(asking: Asking) -> None:
 
 def test_a_key_that_waits_is_not_exchanged(asking: Asking) -> None:
     """What an owner looked at in the list is what is allowed: another key under its name is refused."""
-    own, stranger = Platform(), Platform()
+    own, stranger = Platform(pcesvn=2), Platform()
     asking.enrol(own)
     assert _error(asking.enrol(stranger)) == (
         403,
         "enrolment_key",
         f"platform {own.ppid.hex()}: want the key that waits, {_name(own)}, got {_name(stranger)}",
     )
-    assert _list(asking) == [(_name(own), 1, "pending")]
-    own.pcesvn = 2
+    assert _list(asking) == [(_name(own), 2, "pending")]
+    own.pcesvn = 1
     asking.clock.at += timedelta(seconds=1)
     assert asking.enrol(own).status_code == 202
-    assert _list(asking) == [(_name(own), 2, "pending")]
+    assert _list(asking) == [(_name(own), 1, "pending")]
 
 
 def test_a_platforms_own_key_takes_the_place_of_a_strangers(asking: Asking) -> None:

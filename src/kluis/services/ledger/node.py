@@ -139,6 +139,7 @@ class Node:
     def _prepare(self, address: str) -> NodeIdentity:
         """Take a view, and seal its first entry, which records the node."""
         ledger, around = self.ledger, self._around
+        self._take_over()
         replay(ledger, around.log, self.service, self._witness)
         self._drop_unused_secrets()
         now = around.clock.now()
@@ -253,6 +254,13 @@ class Node:
         choice = self.ledger.store.begin().get(CHOICES, tables.ONLY)
         chosen = jcs.loads(choice, CHOICES) if choice is not None else None
         return isinstance(chosen, dict) and chosen.get(name) is True
+
+    def _take_over(self) -> None:
+        """Use what another node kept since this one was made: a rekey's secret, or a renewed certificate."""
+        found = kept.find(self._around.storage)
+        if found is not None and found != self._kept:
+            self._kept, self.service = found, found.service()
+            self.ledger.secrets = found.ledger_secrets()
 
     def _drop_unused_secrets(self) -> None:
         """Forget a secret whose rekey never reached the log: no entry was acknowledged under it."""

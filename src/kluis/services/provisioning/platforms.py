@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,6 +36,8 @@ MAX_UNASKED: Final = 4
 """Certificates of one key up to which a lower TCB needs no approval."""
 _PPID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NEW_KEYS: Final = "kluis platform certify --new-keys, then enroll; the owner must allow the new key"
+
+Versions: TypeAlias = Enrolment | Pending | Certificate
 
 
 @frozen(kw_only=True)
@@ -114,7 +116,7 @@ class Platforms:
 
         def wait(store: Writing) -> None:
             replays.refuse(store, self._get(store, ppid), enrolment)
-            self._keep_place(store, ppid, enrolment.key)
+            self._keep_place(store, ppid, enrolment)
             others = sum(1 for key, _ in store.scan(PENDING) if key != ppid)
             if others >= MAX_PENDING:
                 raise UnavailableError(
@@ -236,17 +238,27 @@ class Platforms:
         if known is not None and known.key == key and known.made < made:
             self._storage.update(lambda store: _see(store, ppid, self._get(store, ppid), key, made))
 
-    def _keep_place(self, store: Reading, ppid: str, key: bytes) -> None:
-        """Refuse a key that would replace one that an owner may already have reviewed."""
-        data, known = store.get(PENDING, ppid), self._get(store, ppid)
-        if data is None or decode(data, Pending).key == key or (known is not None and known.key == key):
+    def _keep_place(self, store: Reading, ppid: str, enrolment: Enrolment) -> None:
+        """Refuse what would replace a request that an owner may already have reviewed: another key, or higher
+        versions.
+        """
+        data, known, key = store.get(PENDING, ppid), self._get(store, ppid), enrolment.key
+        if data is None:
             return
-        raise PolicyError(
-            f"platform {ppid}: want the key that waits, {name_of(decode(data, Pending).key)}, got"
-            f" {name_of(key)}",
-            hint="the owner refuses the one that waits, or certifies it, if it is the platform's own",
-            code="enrolment_key",
-        )
+        waits = decode(data, Pending)
+        if waits.key == key and not _is_within(enrolment, waits):
+            raise PolicyError(
+                f"platform {ppid}: want at most what waits, cpusvn {waits.cpusvn.hex()} and pcesvn"
+                f" {waits.pcesvn}, got {enrolment.cpusvn.hex()} and {enrolment.pcesvn}",
+                hint="the owner certifies what waits, or refuses it; then enroll again",
+                code="enrolment_versions",
+            )
+        if waits.key != key and (known is None or known.key != key):
+            raise PolicyError(
+                f"platform {ppid}: want the key that waits, {name_of(waits.key)}, got {name_of(key)}",
+                hint="the owner refuses the one that waits, or certifies it, if it is the platform's own",
+                code="enrolment_key",
+            )
 
     def _is_allowed(self, known: Platform | None, enrolment: Enrolment) -> bool:
         if known is not None and known.key != enrolment.key:
@@ -258,9 +270,7 @@ class Platforms:
             return False
         if len(known.certificates) >= MAX_UNASKED:
             return False  # the list of what was revoked ends somewhere, and takes each of them
-        newest = known.certificates[0]
-        has = TcbLevel(cpusvn=enrolment.cpusvn, pcesvn=enrolment.pcesvn, status="", date="")
-        return has.reached_by(newest.cpusvn, newest.pcesvn)
+        return _is_within(enrolment, known.certificates[0])
 
     def _sign(
         self,
@@ -288,7 +298,8 @@ class Platforms:
             )
             certificate = Certificate(cpusvn=cpusvn, pcesvn=pcesvn, chain=chain)
         others = [one for one in old if one != certificate]
-        record = encode(Platform(key=key, certificates=[certificate, *others], revoked="", made=made))
+        seen = made if same is None else max(made, same.made)
+        record = encode(Platform(key=key, certificates=[certificate, *others], revoked="", made=seen))
 
         def put(own: Own, store: Writing) -> None:
             if self._get(store, ppid) != known:
@@ -311,10 +322,20 @@ class Platforms:
                     code="enrolment_busy",
                 )
             store.put(PLATFORMS, ppid, record)
-            store.delete(PENDING, ppid)
+            data = store.get(PENDING, ppid)
+            waits = None if data is None else decode(data, Pending)
+            # Higher versions go on waiting when lower ones were certified unasked.
+            if enrolment is None or waits is None or waits.key != key or _is_within(waits, enrolment):
+                store.delete(PENDING, ppid)
 
         self._authority.change(put)
         return certificate.chain
+
+
+def _is_within(asked: Versions, versions: Versions) -> bool:
+    """Whether ``asked`` are no higher versions than the others."""
+    level = TcbLevel(cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, status="", date="")
+    return level.reached_by(versions.cpusvn, versions.pcesvn)
 
 
 def _see(store: Writing, ppid: str, known: Platform | None, key: bytes, made: str) -> bool:
