@@ -319,7 +319,8 @@ def _measure(data: memoryview, layer: Layer) -> None:
 
     def check(entries: list[Entry]) -> None:
         for entry in entries:
-            got = hashlib.sha256(data[entry.offset : entry.offset + entry.size]).hexdigest()
+            with data[entry.offset : entry.offset + entry.size] as part:
+                got = hashlib.sha256(part).hexdigest()
             if got != entry.sha256:
                 problems.append(f"{entry.path!r}: want SHA-256 {entry.sha256}, got {got}")
                 return
