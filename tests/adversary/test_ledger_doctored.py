@@ -157,3 +157,16 @@ def test_replay_alone_finds_planted_keys() -> None:
     ((_, problems),) = consortium.replayed()
     assert len(problems) == 1
     assert "without a member's signed request" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "table", [tables.MEASUREMENTS, tables.SNP_MEASUREMENTS, tables.CODE_IDS, tables.HOST_DATA]
+)
+@pytest.mark.parametrize("replayed", [True, False])
+def test_which_code_may_join_is_the_members_decision(table: str, replayed: bool) -> None:
+    """A service that admits other code by itself is found, also by a reader without an engine for scripts."""
+    made = Forge.governed()
+    made.write({table: {b"00": jcs.dumps("AllowedToJoin")}})
+    found = {check for check, *_ in failed(made.audit(replay=Replay() if replayed else None))}
+    assert Check.GOVERNANCE in found
+    assert (Check.REPLAY in found) is replayed

@@ -13,9 +13,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.formats.ccf import tables
 from kluis.ledger.audit import Report
+from kluis.ledger.governance import documents
+from kluis.ledger.governance.constitution import Rules
 from kluis.ledger.governance.replay import Replay
 from tests.keys import rsa_key
 from tests.ledger.audit.forge import audited, failed
+from tests.ledger.governance.consortium import NOW as CREATED
+from tests.ledger.governance.consortium import opened
 from tests.services.ledger.members import VOTE, Member, get, open_by_member
 from tests.services.ledger.world import Identity, Served, World, run
 
@@ -204,3 +208,25 @@ def test_a_node_that_members_remove_goes_on_signing_nothing_that_fails(world: Wo
         assert (await member.decide("trigger_ledger_chunk")).json()["proposalState"] == "Accepted"
 
     assert failed(kept(world, act)) == []
+
+
+@pytest.mark.parametrize("change", ["trace", "reason", "none"])
+def test_why_a_ballot_failed_is_not_what_it_came_to(change: str) -> None:
+    """Its words name places in modules of ours, which another version has elsewhere."""
+    consortium = opened(3, rules=Rules())
+    one, two, three = consortium.members
+    proposal = consortium.propose({"name": "trigger_ledger_chunk"}, created_at=CREATED + 1)
+    consortium.vote(proposal, one, 'export const vote = () => ccf.kv["x"].get(1);')
+    consortium.vote(proposal, two)
+    assert consortium.vote(proposal, three).state == "Accepted"
+    assert consortium.replayed() == []
+    row = proposal.id.encode()
+    info = json.loads(consortium.entries[-1].writes[tables.PROPOSALS_INFO][row] or b"")
+    if change == "none":
+        info["vote_failures"] = {}
+        info["final_votes"][one.id] = False
+    else:
+        assert info["vote_failures"][one.id].pop(change)
+    rows = {**consortium.entries[-1].writes[tables.PROPOSALS_INFO], row: documents.write_json(info)}
+    consortium.entries[-1].writes = {**consortium.entries[-1].writes, tables.PROPOSALS_INFO: rows}
+    assert len(consortium.replayed()) == (change == "none")

@@ -24,6 +24,7 @@ from kluis.ledger.sample.governance import genesis
 from tests.evidence.forge import NOW, Forge
 from tests.ledger.audit.forge import Forge as Ledger
 from tests.ledger.audit.forge import failed, parties
+from tests.ledger.audit.test_checks import accepted
 
 FORGE = Forge()
 IMAGE = b"i" * 32
@@ -143,12 +144,8 @@ def test_in_a_ledger() -> None:
             "format": "Insecure_Virtual", "quote": b64.encode(jcs.dumps({**quote, "x": len(result)})),
             "endorsements": b64.encode(evidence),
         }  # fmt: skip
-        made.write(
-            {
-                tables.NODES: {parties().node_id.encode(): jcs.dumps(row)},
-                measurements: {IMAGE.hex().encode(): b'"AllowedToJoin"'},
-            }
-        )
+        accepted(made, {measurements: {IMAGE.hex().encode(): b'"AllowedToJoin"'}})
+        made.write({tables.NODES: {parties().node_id.encode(): jcs.dumps(row)}})
         report = made.audit(trust=TRUST)
         assert [each[0] for each in failed(report)] == result
     assert sgx_quote.parse(FORGE.quote()).body

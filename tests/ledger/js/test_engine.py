@@ -513,3 +513,28 @@ def test_json_is_written_as_the_engine_writes_it(value: str) -> None:
     for options in OPTIONS:
         script = f"(() => {{ try {{ return String(JSON.stringify({value}{options})); }} catch (e) {{ return String(e); }} }})()"
         assert run(f"export const f = () => {script};") == jsbox.Runtime().eval(script), options
+
+
+EXPRESSIONS = r"""export const f = () => [
+  new RegExp("a+", "g").exec("baa")[0], RegExp(/x/i).flags, new RegExp(/x/i, "g").flags, new RegExp("").source,
+  RegExp(/x/) === /x/, (RegExp(/x/)).constructor === RegExp, /x/ instanceof RegExp, RegExp.name, RegExp.length,
+  "a1b22c".split(/\d+/), "a1b".split(/(\d)/), "a,b,c".split(/,/, 2), "a\u{1F600}b".split(/(?:)/u).length,
+  [..."a1b2".matchAll(/[a-z](\d)/g)].map((each) => each[1]), [..."a1b1".matchAll("1")].map((each) => each.index),
+  "a1b2".match(/\d/g), "abc".match("b").index, "x".match(null), "abc".search("c"), "null".search(null),
+  new RegExp({ [Symbol.match]: true, source: "q", flags: "i" }).toString(), "abc".match({ [Symbol.match]: () => 7 }),
+];"""
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_expressions_from_text(plain: bool) -> None:
+    """They are what they are in any engine, though ours looks first whether there is memory for them."""
+    with Engine(plain=plain) as engine:
+        engine.evaluate("m", EXPRESSIONS)
+        assert engine.call("m", "f") == [
+            "aa", "i", "g", "(?:)", False, True, True, "RegExp", 2,
+            ["a", "b", "c"], ["a", "1", "b"], ["a", "b"], 3, ["1", "2"], [1, 3],
+            ["1", "2"], 1, None, 2, 0, "/q/i", 7,
+        ]  # fmt: skip
+        engine.evaluate("wrong", 'export const f = () => "a".matchAll(/a/);')
+        with pytest.raises(ScriptThrew, match="must have the 'g' flag"):
+            engine.call("wrong", "f")

@@ -22,7 +22,8 @@ LIMBS: Final = 10
 SHARE_SIZE: Final = 4 * (LIMBS + 1)
 WRAPPED_SIZE: Final = 60
 MAX_MEMBERS: Final = 1024
-MAX_SHARE: Final = 1024
+MAX_SHARE: Final = 2048
+"""Bytes of an encrypted share: OpenSSL encrypts with keys of up to 16,384 bits."""
 
 
 @frozen

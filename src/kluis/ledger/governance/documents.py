@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -15,11 +15,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import FormatError, InternalError
 from kluis.formats.ccf import tables
+from kluis.formats.ccf.shares import LIMBS, MAX_SHARE, Share
 from kluis.formats.ccf.values import read_json
 from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.ledger.certificates import NOT_READABLE
+from kluis.ledger.shares import encrypt_share
 from kluis.ledger.store import Transaction
+
+MOST_BITS: Final = 8 * MAX_SHARE
+"""Of a member's encryption key, whose share is as long."""
+_TRIAL: Final = Share(0, (0,) * LIMBS)
 
 
 def write_json(value: Any) -> bytes:
@@ -103,15 +109,16 @@ def rsa_key(pem: bytes, what: str) -> rsa.RSAPublicKey:
     """Read a member's encryption key.
 
     Raises:
-        FormatError: not PEM of an RSA key of at least 2,048 bits.
+        FormatError: not PEM of an RSA key of 2,048 to 16,384 bits, or one that encrypts nothing.
     """
     try:
         key = serialization.load_pem_public_key(pem)
+        if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= MOST_BITS:
+            encrypt_share(_TRIAL, key)
+            return key
     except NOT_READABLE:
-        key = None
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < 2048:
-        raise FormatError(f"{what}: want an RSA key of 2048 bits or more in PEM, got something else")
-    return key
+        pass
+    raise FormatError(f"{what}: want an RSA key of 2048 to {MOST_BITS} bits in PEM, got something else")
 
 
 def certificate_id(pem: bytes, what: str) -> str:

@@ -8,7 +8,7 @@
   delete globalThis.__host;
   const [a0, b0, c0, d0, now, plain] = host(1);
   const { apply, construct, ownKeys, getOwnPropertyDescriptor } = Reflect;
-  const { defineProperty, getPrototypeOf } = Object;
+  const { defineProperty, getPrototypeOf, setPrototypeOf } = Object;
   const isArray = Array.isArray, isView = ArrayBuffer.isView;
   const set = (object, name, value) =>
     defineProperty(object, name, { value, writable: true, enumerable: false, configurable: true });
@@ -70,6 +70,81 @@
   set(dates, "getYear", function () { return this.getUTCFullYear() - 1900; });
   set(dates, "constructor", OurDate);
   set(globalThis, "Date", OurDate);
+
+  // ---- regular expressions from text ----
+  // Where the heap ends within their compiler, some forms end the process. So it begins only where there is memory
+  // for it, and nothing of a script runs between that and its end. A literal is compiled with its script.
+  const Compiler = RegExp, patterns = RegExp.prototype, Reserve = ArrayBuffer;
+  const sourceOf = getOwnPropertyDescriptor(patterns, "source").get;
+  const { indexOf, charCodeAt } = String.prototype;
+  const reserve = (source) => {
+    // Measured: up to 297,360 bytes with the first property escape, 120,000 with each further one, and 1,900 for
+    // each character of ranges whose case is ignored.
+    let need = 524288 + 2048 * source.length;
+    for (let i = -2; (i = apply(indexOf, source, ["\\", i + 2])) >= 0;) {
+      if ((apply(charCodeAt, source, [i + 1]) | 32) === 112) need += 131072;
+    }
+    new Reserve(need);
+  };
+  const isOne = (value) => {
+    if (typeof value !== "object" || value === null || value === patterns) return false;
+    try { apply(sourceOf, value, []); return true; } catch { return false; }
+  };
+  const OurRegExp = function RegExp(pattern, flags) {
+    let source = pattern, how = flags;
+    if ((typeof pattern === "object" && pattern !== null) || typeof pattern === "function") {
+      const mark = pattern[Symbol.match], one = isOne(pattern), like = mark === undefined ? one : Boolean(mark);
+      if (new.target === undefined && like && flags === undefined && pattern.constructor === OurRegExp) return pattern;
+      if (one) {
+        source = apply(sourceOf, pattern, []);
+        if (flags === undefined) how = pattern.flags;
+      } else if (like) {
+        source = pattern.source;
+        if (flags === undefined) how = pattern.flags;
+      }
+    }
+    source = source === undefined ? "" : `${source}`;
+    how = how === undefined ? "" : `${how}`;
+    const proto = new.target === undefined ? patterns : new.target.prototype;
+    reserve(source);
+    const made = construct(Compiler, [source, how]);
+    return proto === patterns || typeof proto !== "object" || proto === null ? made : setPrototypeOf(made, proto);
+  };
+  for (const name of ownKeys(Compiler)) {
+    const found = getOwnPropertyDescriptor(Compiler, name);
+    if (name !== "prototype") defineProperty(OurRegExp, name, { ...found, configurable: name !== Symbol.species });
+  }
+  defineProperty(OurRegExp, "prototype", { value: patterns, writable: false });
+  set(patterns, "constructor", OurRegExp);
+  set(globalThis, "RegExp", OurRegExp);
+  delete patterns.compile;
+  // These compile an expression again, by a constructor and with flags that a script may choose.
+  for (const symbol of [Symbol.split, Symbol.matchAll]) {
+    const native = patterns[symbol];
+    set(patterns, symbol, function (...values) {
+      if (!isOne(this)) throw new TypeError("not a regular expression");
+      const flags = `${this.flags}`, last = this.lastIndex;
+      const own = new OurRegExp(apply(sourceOf, this, []), flags);
+      own.lastIndex = last;
+      defineProperty(own, "constructor", { value: OurRegExp });
+      defineProperty(own, "flags", { value: flags });
+      return apply(native, own, values);
+    });
+  }
+  for (const [name, symbol, flags] of [["match", Symbol.match], ["matchAll", Symbol.matchAll, "g"], ["search", Symbol.search]]) {
+    set(String.prototype, name, { [name](pattern) {
+      if (this === undefined || this === null) throw new TypeError("cannot convert to object");
+      if (pattern !== undefined && pattern !== null) {
+        if (flags !== undefined && isOne(pattern) && apply(indexOf, `${pattern.flags}`, [flags]) < 0) {
+          throw new TypeError("regexp must have the 'g' flag");
+        }
+        const method = pattern[symbol];
+        if (method !== undefined && method !== null) return apply(method, pattern, [this]);
+      }
+      const text = `${this}`;
+      return new OurRegExp(pattern, flags)[symbol](text);
+    } }[name]);
+  }
 
   // ---- the time limit within native operations ----
   // The engine looks at its limit once in some thousand steps of its own, and a step may be a native operation on
