@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import pwd
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,14 +20,18 @@ from kluis.enclave.attester import nothing
 from kluis.enclave.store.witness import Witnessed
 from kluis.tee.platform.root.counters import Counters
 
-__all__ = ["Cluster", "CountersWitness", "database_url", "postgres"]
+__all__ = ["Cluster", "CountersWitness", "cluster", "database_url", "postgres"]
 
 
 class Cluster(NamedTuple):
-    """A PostgreSQL server on a unix socket."""
+    """A PostgreSQL server on a unix socket.
+
+    ``crash`` ends it without a last write, and starts it again.
+    """
 
     socket: Path
     number: count[int]
+    crash: Callable[[], None]
 
     def make(self) -> str:
         """Make an empty schema, which isolates like a separate database, and return its URL."""
@@ -59,6 +64,14 @@ class CountersWitness:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
     """A cluster for this session, run by an ordinary user, only on a unix socket."""
+    # The cluster outlives no run and no crash of the machine: a commit waits for no disk.
+    with cluster("-F -c synchronous_commit=off -c full_page_writes=off") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def cluster(options: str) -> Iterator[Cluster]:
+    """A cluster with these options of its server."""
     programs = programs_of("initdb", "pg_ctl")
     if programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -68,16 +81,27 @@ def postgres() -> Iterator[Cluster]:
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
     who = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **who}
+    run: dict[str, Any] = {
+        "check": True,
+        "cwd": folder,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        **who,
+    }
     data = str(folder / "data")
+    options = f"-k {folder} -c listen_addresses='' -c max_connections=200 {options}"
+    start = [pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start"]
+    stop = [pg_ctl, "-D", data, "-w", "-m", "immediate", "stop"]
+
+    def crash() -> None:
+        subprocess.run(stop, **run)
+        subprocess.run(start, **run)
+
     try:
         subprocess.run([initdb, "-D", data, "-U", "kluis", "-A", "trust", "-E", "UTF8", "-N"], **run)
-        # The cluster outlives no run and no crash of the machine: a commit waits for no disk.
-        quick = "-F -c synchronous_commit=off -c full_page_writes=off"
-        options = f"-k {folder} -c listen_addresses='' -c max_connections=200 {quick}"
-        subprocess.run([pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start"], **run)
-        yield Cluster(folder, count())
-        subprocess.run([pg_ctl, "-D", data, "-w", "-m", "immediate", "stop"], **run)
+        subprocess.run(start, **run)
+        yield Cluster(folder, count(), crash)
+        subprocess.run(stop, **run)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

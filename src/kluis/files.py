@@ -70,6 +70,21 @@ def create(folder: int, name: str, data: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Create a file in a folder that exists, mode 0600; flush it and its name to disk.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: it cannot be written; it was removed, unless only its folder could not be flushed.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        create(folder, path.name, data, 0o600)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 @contextlib.contextmanager
 def _removed_on_error(folder: int, name: str) -> Iterator[None]:
     try:

@@ -45,11 +45,9 @@ def new_key(path: Path) -> bytes:
     key = os.urandom(KEY_BYTES)
     document = jcs.dumps({"kty": "oct", "k": b64.encode_url(key)}) + b"\n"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        files.write_new(path, document)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(document)
     return key
 
 

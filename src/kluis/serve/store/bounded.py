@@ -1,4 +1,4 @@
-"""Give PostgreSQL connections a timeout, for a server that hangs or is unreachable.
+"""Give PostgreSQL connections a timeout, for a server that hangs or is unreachable, and commits that last.
 
 A connection cannot distinguish these from a slow answer, and TCP reports an unreachable server only after
 minutes or hours.
@@ -16,10 +16,15 @@ from sqlalchemy import Engine, event
 CONNECT_SECONDS: Final = 30.0
 # For a host that hangs within a transaction: the store's row is locked until the server gives up on it.
 IDLE: Final = "SET idle_in_transaction_session_timeout = '30s'"
+# A server may be set to confirm commits before they are safe. After a crash a store would be without what it
+# acknowledged, and behind its witness, which is a rollback. The other settings of the name wait for the disk.
+DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
 
 
-def limit_waits(engine: Engine, seconds: float) -> None:
-    """Make an engine's connections give up after ``seconds`` without an answer."""
+def prepare(engine: Engine, seconds: float) -> None:
+    """Make an engine's connections give up after ``seconds`` without an answer, and wait for the disk."""
 
     class Connection(psycopg.Connection[Any]):
         def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -29,7 +34,7 @@ def limit_waits(engine: Engine, seconds: float) -> None:
         options: dict[str, Any] = {"connect_timeout": int(min(CONNECT_SECONDS, seconds)), **parameters}
         made = Connection.connect(*args, **options)
         commits, made.autocommit = made.autocommit, True
-        made.execute(IDLE)
+        made.execute(f"{IDLE}; {DURABLE}")
         made.autocommit = commits
         return made
 

@@ -155,10 +155,10 @@ def database_file(url: str) -> Path | None:
 
 def _engine(url: URL, seconds: float) -> Engine:
     if url.get_backend_name() == "postgresql":
-        from kluis.serve.store.bounded import limit_waits  # loads PostgreSQL's driver
+        from kluis.serve.store.bounded import prepare  # loads PostgreSQL's driver
 
         engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        limit_waits(engine, seconds)
+        prepare(engine, seconds)
         return engine
     engine = create_engine(
         url,

@@ -6,7 +6,6 @@ For a key kept elsewhere, the digest is exported (32 bytes, SHA-256), and the si
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import UnavailableError
-from kluis.files import named
+from kluis.files import named, write_new
 from kluis.hashes import sha256
 from kluis.tee import author_keys, sigstruct
 from kluis.tee.image import archive, files
@@ -69,13 +68,11 @@ def ensure_key(path: Path) -> bool:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        write_new(path, pem)  # what is sealed to a signer is lost with the key
     except FileExistsError:
         return False
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as f:
-        f.write(pem)
     return True
 
 
