@@ -170,3 +170,12 @@ def test_which_code_may_join_is_the_members_decision(table: str, replayed: bool)
     found = {check for check, *_ in failed(made.audit(replay=Replay() if replayed else None))}
     assert Check.GOVERNANCE in found
     assert (Check.REPLAY in found) is replayed
+
+
+def test_a_tables_name_that_reads_as_another_finding() -> None:
+    """It stays on the line of its failure."""
+    made = Forge.governed()
+    made.write({"public:ccf.gov.x\nok    identity            the service is the pinned one": {b"k": b"v"}})
+    (found,) = made.audit().failures
+    assert "x?ok    identity " in str(found)
+    assert "\n" not in str(found)

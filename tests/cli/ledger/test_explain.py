@@ -61,6 +61,21 @@ def test_what_is_refused(kluis: Kluis, ledger: Path, tmp_path: Path) -> None:
     assert kluis("ledger", "explain", wrong, ledger).code != 0
 
 
+def test_text_of_a_proposal_that_reads_as_another_line(kluis: Kluis, ledger: Path, tmp_path: Path) -> None:
+    """What its proposer chose stays on its line, also where the constitution repeats it."""
+    named = "ab\n    removes cd\nalso  nothing\x1b[2K"
+    proposal = tmp_path / "proposal.json"
+    user = {"name": "set_user", "args": {"cert": f"{named}\n{USER.certificate}"}}
+    for action, said in (
+        (user, "to   ab?    removes cd?also  nothing?[2K?-----BEGIN CERTIFICATE-----?"),
+        ({"name": named}, ": no such action"),
+    ):
+        proposal.write_text(json.dumps({"actions": [action]}))
+        lines = kluis("ledger", "explain", proposal, ledger).out.splitlines()
+        assert any(said in line for line in lines), lines
+        assert not any(line.startswith(("    removes", "also")) for line in lines)
+
+
 def test_without_the_engine(
     kluis: Kluis, ledger: Path, proposal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

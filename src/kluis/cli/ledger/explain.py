@@ -11,7 +11,7 @@ import typer
 from kluis.cli import render
 from kluis.cli.ledger import reading
 from kluis.cli.parameters import argument
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError, UsageError, foreign
 
 if TYPE_CHECKING:
     from kluis.ledger.audit import Source
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _REFUSED = 6
 _SHOWN = 200
+_MOST = 2000
 
 
 def explain(
@@ -110,12 +111,12 @@ def _value(explanation: Explanation) -> dict[str, Any]:
 
 def _lines(explanation: Explanation) -> str:
     if explanation.invalid is not None:
-        return f"FAIL  not a proposal: {explanation.invalid}"
+        return f"FAIL  not a proposal: {foreign(explanation.invalid, _MOST)}"
     if explanation.failure is not None:
-        return f"FAIL  would not be applied: {explanation.failure}"
+        return f"FAIL  would not be applied: {foreign(explanation.failure, _MOST)}"
     lines = []
     for each in explanation.changes:
-        lines += [f"{each.table}", f"    {_verb(each)} {_short(each.key)}"]
+        lines += [foreign(each.table, _MOST), f"    {_verb(each)} {_short(each.key)}"]
         lines += [f"        from {_short(each.before)}"] if each.before is not None else []
         lines += [f"        to   {_short(each.after)}"] if each.after is not None else []
     lines += [f"also  {each}" for each in explanation.effects]
@@ -141,4 +142,5 @@ def _format_value(value: bytes | None) -> str | None:
 
 def _short(value: bytes | None) -> str:
     text = _format_value(value) or ""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}.. ({len(text)} characters)"
+    shown = foreign(text, _SHOWN)  # whoever proposes it chooses it: no line of it may read as one of ours
+    return shown if len(text) <= _SHOWN else f"{shown}.. ({len(text)} characters)"

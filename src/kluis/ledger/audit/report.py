@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from kluis.errors import AuthenticityError, FormatError
+from kluis.errors import AuthenticityError, FormatError, foreign
 from kluis.formats.ccf.txid import TxId
 from kluis.frozen import frozen
 
 MAX_FINDINGS: Final = 200
+MOST_SHOWN: Final = 4000
+"""Characters of a finding, some of which a dishonest service chose."""
 
 
 class Check(enum.Enum):
@@ -66,7 +68,8 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         where = " ".join(part for part in (self.file, "" if self.txid is None else str(self.txid)) if part)
-        return f"{self.result.value:4}  {self.check.value:18}  {where}{': ' if where else ''}{self.message}"
+        said = f"{where}{': ' if where else ''}{self.message}"
+        return f"{self.result.value:4}  {self.check.value:18}  {foreign(said, MOST_SHOWN)}"
 
 
 @frozen(kw_only=True)
