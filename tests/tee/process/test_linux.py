@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
@@ -110,3 +111,21 @@ def test_an_emulated_processor_takes_longer(
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: {model}\n\n" * 2)
     monkeypatch.setattr(linux, "PROCESSORS", tmp_path / "cpuinfo")
     assert linux.slowness.__wrapped__() == times
+
+
+def test_a_descriptor_above_those_of_select() -> None:
+    """A process with very many descriptors waits as others do."""
+    reading, writing = os.pipe()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 1200), most))
+    try:
+        high = fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, 1100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert linux.readable(high, seconds=0) == frozenset()
+    os.write(writing, b"x")
+    assert linux.readable(high, writing, seconds=None) == {high}
+    os.close(writing)
+    for descriptor in (reading, high):
+        os.close(descriptor)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from kluis.tee.process import linux
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 # Of the fields after the name, which ends with the last parenthesis.
@@ -71,7 +72,7 @@ def send(process: Process, number: signal.Signals) -> bool:
 def await_end(process: Process, seconds: float) -> bool:
     """Wait until it has ended, at most ``seconds``; return whether it has."""
     with _open(process) as descriptor:
-        return descriptor is None or bool(select.select([descriptor], [], [], seconds)[0])
+        return descriptor is None or bool(linux.readable(descriptor, seconds=seconds))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import fcntl
 import functools
 import os
 import resource
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,17 @@ def landlock_abi() -> int:
 def has_mdwe() -> bool:
     """Whether the kernel can prevent data from becoming code (PR_SET_MDWE, Linux 6.3)."""
     return bool(_libc.prctl(PR_GET_MDWE, 0, 0, 0, 0) >= 0)
+
+
+def readable(*descriptors: int, seconds: float | None) -> frozenset[int]:
+    """Wait until one of them can be read or has ended; return these, none after ``seconds``; None: no limit.
+
+    Unlike select(2), it takes descriptors above 1,023, which a process with many enclaves has.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return frozenset(found for found, _ in poll.poll(None if seconds is None else seconds * 1000))
 
 
 def has_memfd_secret() -> bool:

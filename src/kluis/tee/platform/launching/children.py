@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import time
 from pathlib import Path
 
 from kluis.tee.platform.launching import remeasure
-from kluis.tee.process import native
+from kluis.tee.process import linux, native
 
 STDERR_BOUND = 16 * 1024
 LAST_READS = 32
@@ -82,7 +81,7 @@ class Child:
 
     def explain_loss(self) -> str:
         """Why the sandbox did not start."""
-        select.select([self.pidfd], [], [], LOST_SECONDS)
+        linux.readable(self.pidfd, seconds=LOST_SECONDS)
         self.last_words()
         return self.words.decode("utf-8", "replace").strip() or "the sandbox did not start"
 
@@ -91,11 +90,10 @@ class Child:
         self.tracer = guardian
         if self.guardian < 0:  # it ended before its pidfd was opened; its pid may be another process's
             return
-        poll, until = select.poll(), time.monotonic() + FORKED_SECONDS
-        poll.register(self.guardian, select.POLLIN)
+        until = time.monotonic() + FORKED_SECONDS
         ended = False
         while not ended and not self.enclave and time.monotonic() < until:
-            ended = bool(poll.poll(1))
+            ended = bool(linux.readable(self.guardian, seconds=0.001))
             with contextlib.suppress(OSError):
                 children = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
                 self.enclave = int(children[0]) if children else 0
@@ -110,7 +108,7 @@ class Child:
         """
         lines = Path(f"/proc/{self.enclave}/status").read_text().splitlines()
         tracer = next(int(line.split()[1]) for line in lines if line.startswith("TracerPid:"))
-        lives = self.guardian >= 0 and not select.select([self.guardian], [], [], 0)[0]
+        lives = self.guardian >= 0 and not linux.readable(self.guardian, seconds=0)
         return lives and tracer == self.tracer
 
     def executes_launcher(self) -> bool:

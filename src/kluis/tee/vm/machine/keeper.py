@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import select
 import socket
 import sys
 import threading
@@ -26,6 +25,7 @@ from kluis import files
 from kluis.authority.amd import Processor
 from kluis.errors import KluisError, UnavailableError
 from kluis.tee import keyfiles
+from kluis.tee.process import linux
 from kluis.tee.tpm.tpm import Tpm
 from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm import processor
@@ -181,7 +181,7 @@ def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: 
     names = [PORT_NAME.format(number) for number in range(settings.ports)]
     used = time.monotonic()
     while machine.wait(0) is None:
-        if not select.select([listener], [], [], WATCH_SECONDS)[0]:
+        if not linux.readable(listener.fileno(), seconds=WATCH_SECONDS):
             if not settings.idle_seconds:
                 continue
             now = time.monotonic()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -224,7 +223,7 @@ class Machine:
             UnavailableError: the machine ended, or the guest was silent for ``seconds``.
         """
         with contextlib.suppress(OSError):
-            ready, _, _ = select.select([self.port(number)], [], [], seconds)
+            ready = linux.readable(self.port(number).fileno(), seconds=seconds)
             if ready and self.port(number).recv(1, socket.MSG_PEEK):
                 return
             if not ready and self.wait(0) is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import socket
 import threading
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kluis.errors import UnavailableError, foreign
+from kluis.tee.process import linux
 from kluis.tee.vm.machine import walls as building
 from kluis.tee.vm.machine.walls import LIFELINE, Walls
 
@@ -68,7 +68,7 @@ class Walled:
         until = time.monotonic() + seconds
         if library:
             lifeline = self._lifeline.fileno()
-            ready, _, _ = select.select([lifeline, self._pidfd], [], [], seconds)
+            ready = linux.readable(lifeline, self._pidfd, seconds=seconds)
             if lifeline not in ready or self._lifeline.recv(1) != b"r":
                 raise self._not_started(seconds, lost=bool(ready))
         while not self.pid:
@@ -113,9 +113,7 @@ class Walled:
         return self._status
 
     def _has_ended(self, seconds: float | None) -> bool:
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(None if seconds is None else max(int(seconds * 1000), 0)))
+        return bool(linux.readable(self._pidfd, seconds=None if seconds is None else max(seconds, 0)))
 
     def kill(self) -> None:
         """End it, and everything in its namespace, now."""
