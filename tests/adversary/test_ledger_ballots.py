@@ -358,6 +358,7 @@ SHORT = {
     "names in nested functions": f"(({MANY})=>{{ {'()=>{' * 1100}[{MANY}]{'}' * 1100} }});",
     "eval": f"let {MANY};" + "()=>eval();" * 1900,
     "eval in nested functions": "(a=>" * 3000 + "eval()" + ")" * 3000,
+    "ranges that ignore case": "/" + "[a-\uffff]" * 2400 + "/iu;",
     "names with escapes": "let a;" + "$=>\\u{61};" * 2000,
 }
 
