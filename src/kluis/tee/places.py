@@ -7,7 +7,6 @@ import fcntl
 import os
 import socket
 import stat
-import struct
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ ENDING_SECONDS = 30.0
 """How long a platform that was stopped or ended may keep its state locked."""
 SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = 12
 
 
 class Places(NamedTuple):
@@ -206,8 +205,8 @@ def require_ours(places: Places, connection: socket.socket) -> None:
     """
     if places == SYSTEM:
         return
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(raw)
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS)
+    uid = int.from_bytes(raw[4:8], "little")
     if uid not in (0, os.geteuid()):
         raise UnavailableError(
             f"platform {places.socket}: owner: want {os.geteuid()}, got {uid}",
