@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home for a platform of only this test."""
     directory = Path("/run" if os.geteuid() == 0 else tmp_path) / f"kluis-state-{os.getpid()}"
     shutil.rmtree(directory, ignore_errors=True)
@@ -70,6 +71,26 @@ def test_counter_survives_a_restart(own: Path, victim_image: Path, allowed: froz
     with load(victim_image, insecure_allow_missing=allowed) as enclave:
         assert enclave.count("visits", True)[0] == "2"
         assert enclave.give(sealed) == b"for later"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+def test_another_user_raises_a_counter(
+    home: Path, victim_image: Path, allowed: frozenset[str], platform: Platform
+) -> None:
+    """Whoever starts the image on its platform raises a counter whose name is known: it is the image's."""
+    name = os.urandom(8).hex()
+    copy = Path(shutil.copy(victim_image, home / "victim.kluis"))
+    copy.chmod(0o644)
+    with load(copy, insecure_allow_missing=allowed) as enclave:
+        assert enclave.count(name, True)[0] == "1"
+    os.seteuid(attacks.NOBODY)
+    try:
+        with load(copy, insecure_allow_missing=allowed) as enclave:
+            assert enclave.count(name, True)[0] == "2"
+    finally:
+        os.seteuid(0)
+    with load(copy, insecure_allow_missing=allowed) as enclave:
+        assert enclave.count(name, False)[0] == "2"
 
 
 def test_changed_sealed_blob(victim_image: Path, allowed: frozenset[str], platform: Platform) -> None:

@@ -34,7 +34,9 @@ class MarkedReading(NamedTuple):
 class Counter:
     """A counter that only increases, of this exact image or of its signer and product.
 
-    The platform detects a rollback while it runs, and across its restarts only with a witness.
+    The platform detects a rollback while it runs, and across its restarts only with a witness. Any user of
+    the machine who starts the image can raise a counter of it whose name is known, so that what was sealed
+    with its value seems older. To prevent that, name the counter by a random value that is sealed, too.
 
     Args:
         name: 1 to 256 characters; identifies the counter.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import stat
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ ENDING_SECONDS = 30.0
 """How long a platform that was stopped or ended may keep its state locked."""
 SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
+_CREDENTIALS = 12
 
 
 class Places(NamedTuple):
@@ -186,4 +188,28 @@ def require_own(
             f"{path}: mode: want {mode:04o}, got {stat.S_IMODE(status.st_mode):04o}",
             hint=f"chmod {mode:04o} {path}",
             code="state_mode",
+        )
+
+
+def require_ours(places: Places, connection: socket.socket) -> None:
+    """Refuse another user's platform: it would get images, and its root would be trusted as this machine's.
+
+    Only root can make the system's folder. In a folder that ``KLUIS_HOME`` names, others may have been first.
+
+    Args:
+        places: of the platform.
+        connection: to its socket.
+
+    Raises:
+        UnavailableError: neither root nor this user listens there: code ``state_owner``.
+    """
+    if places == SYSTEM:
+        return
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS)
+    uid = int.from_bytes(raw[4:8], "little")
+    if uid not in (0, os.geteuid()):
+        raise UnavailableError(
+            f"platform {places.socket}: owner: want {os.geteuid()}, got {uid}",
+            hint="set KLUIS_HOME to a folder in which only you can write",
+            code="state_owner",
         )

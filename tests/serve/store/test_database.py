@@ -165,6 +165,26 @@ def cut(database: Database, url: str) -> None:
         )
 
 
+@pytest.mark.parametrize("level", ["serializable", "repeatable%5C%20read"])
+def test_a_server_with_another_isolation(postgres: Cluster, level: str) -> None:
+    """Instances that commit at once wait for each other, whatever the server isolates by default."""
+    url = f"{postgres.make()}%20-cdefault_transaction_isolation%3D{level}"
+    together = threading.Barrier(4)
+
+    def instance(_: int) -> None:
+        with Database(url) as database:
+            store = SealedStore(keeping.records(database, "one"), bytes(32))
+            together.wait(300)
+            for _ in range(10):
+                store.update(lambda work: work.put("t", "k", b"%d" % (int(work.get("t", "k") or b"0") + 1)))
+
+    with Database(url) as database:
+        store = SealedStore(keeping.records(database, "one"), bytes(32))
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(instance, range(4)))
+        assert store.get("t", "k") == b"40"
+
+
 def test_a_full_database_keeps_nothing(tmp_path: Path) -> None:
     """A commit that does not fit is reported, and the next that does is kept."""
     with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:

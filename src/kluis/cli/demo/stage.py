@@ -216,7 +216,7 @@ def plain_process(stage: Stage, look: Callable[[int], int]) -> int:
     stage.tables["people"].write_parquet(path)
     code = "import polars,sys; t=polars.read_parquet(sys.argv[1]); print(len(t),flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-P", "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         try:
             if process.stdout is not None:

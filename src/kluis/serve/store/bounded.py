@@ -16,6 +16,8 @@ from sqlalchemy import Engine, event
 CONNECT_SECONDS: Final = 30.0
 # For a host that hangs within a transaction: the store's row is locked until the server gives up on it.
 IDLE: Final = "SET idle_in_transaction_session_timeout = '30s'"
+# Whatever the server's default is: with another, those that commit at once refuse each other.
+ISOLATION: Final = "SET default_transaction_isolation = 'read committed'"
 # A server may be set to confirm commits before they are safe. After a crash a store would be without what it
 # acknowledged, and behind its witness, which is a rollback. The other settings of the name wait for the disk.
 DURABLE: Final = (
@@ -34,7 +36,7 @@ def prepare(engine: Engine, seconds: float) -> None:
         options: dict[str, Any] = {"connect_timeout": int(min(CONNECT_SECONDS, seconds)), **parameters}
         made = Connection.connect(*args, **options)
         commits, made.autocommit = made.autocommit, True
-        made.execute(f"{IDLE}; {DURABLE}")
+        made.execute(f"{IDLE}; {ISOLATION}; {DURABLE}")
         made.autocommit = commits
         return made
 

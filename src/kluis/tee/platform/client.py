@@ -244,6 +244,11 @@ class Platform:
                 code="no_platform",
                 hint="kluis platform start",
             ) from None
+        try:
+            where.require_ours(self.places, connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _ask(self, op: str) -> dict[str, Any]:

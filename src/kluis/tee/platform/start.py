@@ -119,7 +119,7 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         OSError: nothing listens there.
-        UnavailableError: it hung up.
+        UnavailableError: it hung up, or is another user's.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         # With Python's timeout it would not wait its turn where others connect, too.
@@ -127,6 +127,7 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
         limit = seconds.to_bytes(8, sys.byteorder) + bytes(8)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.connect(str(places.socket))
+        where.require_ours(places, connection)
         connection.settimeout(seconds)
         connection.send(json.dumps(request).encode())
         data = connection.recv(256 * 1024)
