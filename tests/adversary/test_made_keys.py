@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -17,20 +18,22 @@ from kluis.tee.image import signing
 MAKES = pytest.mark.parametrize("make", [signing.ensure_key, models.new_key])
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full() -> Iterator[None]:
-    """No file gets more than 16 bytes."""
+    """No file gets more than 16 bytes: not that of a report either, so the test ends it before its own end."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @MAKES
-def test_a_part_of_a_key_is_not_left(make: Callable[[Path], object], tmp_path: Path, full: None) -> None:
+def test_a_part_of_a_key_is_not_left(make: Callable[[Path], object], tmp_path: Path) -> None:
     """It would be in the place of the key, for every later command."""
-    with pytest.raises(KluisError, match="cannot be written: File too large"):
+    with full(), pytest.raises(KluisError, match="cannot be written: File too large"):
         make(tmp_path / "key")
     assert list(tmp_path.iterdir()) == []
 
