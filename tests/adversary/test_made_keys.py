@@ -20,7 +20,7 @@ MAKES = pytest.mark.parametrize("make", [signing.ensure_key, models.new_key])
 
 @contextlib.contextmanager
 def full() -> Iterator[None]:
-    """No file gets more than 16 bytes: not that of a report either, so the test ends it before its own end."""
+    """No file gets more than 16 bytes, nor does a report: so this ends before its test."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
     try:
