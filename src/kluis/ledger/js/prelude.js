@@ -326,6 +326,7 @@
     // Where the heap ends within these, the new prototype is never freed, and to free the engine ends the process.
     for (const object of [Object, Reflect]) delete object.setPrototypeOf;
     delete Object.prototype.__proto__;
+    for (const name of ["stackTraceLimit", "prepareStackTrace"]) delete Error[name];
   }
 
   // ---- how the host calls ----
