@@ -51,3 +51,13 @@ def test_a_prototype_without_memory_ends_no_node(form: str) -> None:
         [sys.executable, "-c", run, ballot], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_promises_without_memory_end_no_node() -> None:
+    """The engine never frees what it has made when it cannot make the rest."""
+    run = VOTES.replace("1000, 2000, 8", "0, 2400, 16")
+    ballot = STARVED.replace("DO", "Promise.allSettled(two)").replace("let made;", "const two = [kind, one];")
+    done = subprocess.run(
+        [sys.executable, "-c", run, ballot], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
