@@ -263,31 +263,6 @@ def test_nothing_is_compiled_in_what_a_ballot_leaves() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-EXPRESSIONS = r"""let spare = new ArrayBuffer(%d), n = 0;
-const kept = globalThis.kept = new Array(9000).fill(0), none = { constructor: undefined };
-const own = { ...none, flags: "v", toString: () => "\\p{RGI_Emoji}" };
-const one = Object.assign(/\p{RGI_Emoji}/v, none);
-for (const size of [65536, 4096, 100]) try { for (;;) kept[n++] = new ArrayBuffer(size); } catch {}
-try { for (;;) kept[n++] = {}; } catch {}
-spare = null;
-try { DO } catch {}
-export const vote = () => true;"""
-FORMS = [
-    r'new RegExp("\\p{Basic_Emoji}", "v")', r'RegExp("\\p{RGI_Emoji}", "v")', '"a".split(one)',
-    "RegExp.prototype[Symbol.split].call(own, 'a')", r'/a/.compile("\\p{RGI_Emoji}", "v")',
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_an_expression_from_text_without_memory_ends_no_node(form: str) -> None:
-    """Of the strings of a property. Its compiler begins only where there is memory for it."""
-    run, ballot = VOTES.replace("1000, 2000, 8", "0, 4000, 64"), EXPRESSIONS.replace("DO", form)
-    done = subprocess.run(
-        [sys.executable, "-c", run, ballot], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 # Where the memory ends within a class, the engine keeps an object.
 CLASSES = """const kept = globalThis.kept = new Array(9000).fill(0);
 let left = 'y'.repeat(%d), i = 0, n = 1 << 20;

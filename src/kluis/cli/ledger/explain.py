@@ -142,5 +142,5 @@ def _format_value(value: bytes | None) -> str | None:
 
 def _short(value: bytes | None) -> str:
     text = _format_value(value) or ""
-    shown = foreign(text, _SHOWN)  # whoever proposes it chooses it: no line of it may read as one of ours
+    shown = foreign(text, _SHOWN)  # its proposer chose it: no line of it may read as one of ours
     return shown if len(text) <= _SHOWN else f"{shown}.. ({len(text)} characters)"

@@ -5,7 +5,7 @@
 3. The node is trusted at this entry, its certificate has its key, and the key signed the root.
 4. The service's key at this entry signed the root.
 5. One of them leads to the service: its own signature, or the node's, with a certificate that it issued.
-   Whoever has the files can write a row of a node.
+   Anyone who has the files can write a row of a node.
 """
 
 from __future__ import annotations

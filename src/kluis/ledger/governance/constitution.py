@@ -38,6 +38,9 @@ _TOO_LONG: Final = "Operation took too long to complete."
 _STOPPED: Final = "linked"
 # The keyword, or the word in a text or a comment; a keyword has no escapes.
 _CLASS: Final = re.compile(r"(?<![\w$])class(?![\w$])", re.ASCII)
+_ESCAPED: Final = re.compile(
+    r"\\(?:\r\n|[\n\r\u2028\u2029]|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]+)\})?"
+)
 _NO_EXPORT: Final = "Could not find export "
 _HERE: Final = importlib.resources.files(__package__)
 _GLOBALS: Final = _HERE.joinpath("scripts", "globals.js").read_text(encoding="utf-8")
@@ -195,9 +198,11 @@ class Constitution:
     def _evaluate(
         self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str, limits: Limits
     ) -> bool | Failure:
-        # A class that finds no memory is never freed, and to free its engine then ends the process.
+        # A class or a prototype that finds no memory is never freed, and to free its engine ends the process.
         if _CLASS.search(ballot):
             return Failure("SyntaxError: a ballot has no classes, nor the word in any text", None)
+        if "__proto__" in ballot or ("\\" in ballot and "__proto__" in _ESCAPED.sub(_plain, ballot)):
+            return Failure("SyntaxError: a ballot has no __proto__, nor the word in any text", None)
         bindings = Bindings(self._transaction, Phase.JUDGE, None, self._refuse)
         seed = f"{proposal_id} {member}".encode()
         try:
@@ -269,6 +274,12 @@ def evaluate(source: str, rules: Rules) -> None:
     with Engine(rules.constitution) as engine:
         engine.add("ccf", _GLOBALS)  # takes its part of the heap, as in a call
         engine.evaluate("constitution", source)
+
+
+def _plain(escape: re.Match[str]) -> str:
+    """The character of an escape, as in a string or a name; of others the backslash alone is removed."""
+    digits = next((each for each in escape.groups() if each is not None), None)
+    return "" if digits is None or int(digits, 16) > 0x10FFFF else chr(int(digits, 16))
 
 
 def _stored(transaction: Transaction) -> str | None:

@@ -19,6 +19,7 @@
   }
   // Where the heap ends within these, an object is never freed, and to free the engine ends the process.
   for (const name of ["zip", "zipKeyed"]) delete Iterator[name];
+  delete Promise.allSettled;
   let [a, b, c, d] = [a0 | 0, b0 | 0, c0 | 0, d0 | 0];
   const word = () => { // sfc32
     const t = (((a + b) | 0) + d) | 0;
@@ -108,7 +109,8 @@
     const proto = new.target === undefined ? patterns : new.target.prototype;
     reserve(source);
     const made = construct(Compiler, [source, how]);
-    return proto === patterns || typeof proto !== "object" || proto === null ? made : setPrototypeOf(made, proto);
+    // One member's script has no other prototypes than those that objects are made with.
+    return plain || proto === patterns || typeof proto !== "object" || proto === null ? made : setPrototypeOf(made, proto);
   };
   for (const name of ownKeys(Compiler)) {
     const found = getOwnPropertyDescriptor(Compiler, name);
@@ -322,6 +324,10 @@
       set(steps, "next", function next() { return apply(native, this, []); });
     }
     for (const name of ["getBigInt64", "getBigUint64"]) delete DataView.prototype[name];
+    // Where the heap ends within these, the new prototype is never freed, and to free the engine ends the process.
+    for (const object of [Object, Reflect]) delete object.setPrototypeOf;
+    delete Object.prototype.__proto__;
+    for (const name of ["stackTraceLimit", "prepareStackTrace"]) delete Error[name];
   }
 
   // ---- how the host calls ----
