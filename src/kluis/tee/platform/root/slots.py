@@ -12,6 +12,7 @@ Each change has the next number, so that a witness can tell the content from the
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -75,6 +76,7 @@ class Slots:
         if not path.exists():
             files.write(path, bytes(GROWTH))
         self._file = keyfiles.open_checked(path, os.O_RDWR)
+        weakref.finalize(self, os.close, self._file)
         try:
             # A process that ended in the middle may have left unflushed data: flush it before anything
             # follows.
