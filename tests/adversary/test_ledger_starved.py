@@ -61,3 +61,15 @@ def test_promises_without_memory_end_no_node() -> None:
         [sys.executable, "-c", run, ballot], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_search_without_memory_returns() -> None:
+    """Of an iterator whose steps are promises: the engine's own went on for ever."""
+    run = VOTES.replace("1000, 2000, 8", "0, 1600, 40")
+    ballot = STARVED.replace("DO", "Iterator.prototype.includes.call(steps, 1)").replace(
+        "let made;", "const steps = (async function* () { yield 1; })();"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", run, ballot], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

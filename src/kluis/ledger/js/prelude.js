@@ -20,6 +20,7 @@
   // Where the heap ends within these, an object is never freed, and to free the engine ends the process.
   for (const name of ["zip", "zipKeyed"]) delete Iterator[name];
   delete Promise.allSettled;
+  delete Iterator.prototype.includes; // and where it ends within this one, it may never return
   let [a, b, c, d] = [a0 | 0, b0 | 0, c0 | 0, d0 | 0];
   const word = () => { // sfc32
     const t = (((a + b) | 0) + d) | 0;
