@@ -277,7 +277,7 @@ def evaluate(source: str, rules: Rules) -> None:
 
 
 def _plain(escape: re.Match[str]) -> str:
-    """The character of an escape, as in a string or a name; of others the backslash alone is removed."""
+    """The character of an escape, as in a string or a name; others lose only their backslash."""
     digits = next((each for each in escape.groups() if each is not None), None)
     return "" if digits is None or int(digits, 16) > 0x10FFFF else chr(int(digits, 16))
 
