@@ -106,26 +106,29 @@ if __name__ == "__main__":
 """
 """The guest's program, in place of the platform: it times Python's start, and then serves two ports."""
 ANSWERING: Final = b"""
-import ctypes, mmap, os, threading
-from datetime import datetime, timedelta
-
-import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+import json, os, socket, subprocess, sys, threading
 
 from kluis.tee.inside import ports
 
-
-MEMFD_SECRET, PAGE = 447, 4096
-
-
-class Answer(msgspec.Struct):
-    chain: bytes
+BWRAP = ["/usr/bin/bwrap", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
+PROGRAM, MEMFD_SECRET, PAGE = "kluis.tee.inside.boot", 447, 4096
 
 
-def touch_secret_memory():
+def platform(descriptor):
+    import ctypes, mmap
+    from datetime import datetime, timedelta
+
+    import msgspec
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
+    begin = datetime(2026, 1, 1)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=1))
+    chain = made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
     with open("/proc/self/statm") as file:
         _, resident, shared, *_ = map(int, file.read().split())
     secret = ctypes.CDLL(None).syscall(MEMFD_SECRET, 0)
@@ -133,26 +136,26 @@ def touch_secret_memory():
     memory = mmap.mmap(secret, 0)
     for at in range(0, len(memory), PAGE):
         memory[at] = 1
+    os.write(descriptor, msgspec.msgpack.encode(chain))
+    threading.Event().wait()
 
 
 def main():
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
-    begin = datetime(2026, 1, 1)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=1))
-    chain = made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
-    touch_secret_memory()
-    port = os.open(ports.find()[0], os.O_RDWR)
-    os.write(port, msgspec.msgpack.encode(Answer(chain)))
+    ours, theirs = socket.socketpair()
+    line = [*BWRAP, "--dev-bind", "/", "/", sys.executable, "-I", "-m", PROGRAM, str(theirs.fileno())]
+    subprocess.Popen(line, pass_fds=[theirs.fileno()])
+    chain = ours.recv(PAGE)
+    os.write(os.open(ports.find()[0], os.O_RDWR), json.dumps({"chain": chain.hex()}).encode())
     threading.Event().wait()
 
 
 if __name__ == "__main__":
-    main()
+    main() if len(sys.argv) == 1 else platform(int(sys.argv[1]))
 """
-"""The least that a platform does: one Python makes a key and a certificate, and answers on a port.
+"""The least that a guest's programs do: one Python makes a key and a certificate, in secret memory and behind
+bubblewrap's walls, and another one answers on a port.
 
-It touches as much secret memory as it has other memory that no file backs.
+The first touches as much secret memory as it has other memory that no file backs.
 """
 PRINTER: Final = b"""
 def _print_memory() -> None:

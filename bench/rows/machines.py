@@ -145,7 +145,7 @@ def _boot(take: Harness, folder: Path, nothing: Empty, least: Guest, boot: str) 
         theirs=others,
         rounds=min(take.rounds, MOST_ROUNDS),
         also=lambda: {
-            "a plain Python in secret memory that makes a key and a certificate, against the same": (
+            "two plain Pythons, one behind walls and in secret memory, against the same": (
                 f"{statistics.median(bounds):.2f}"
             ),
             "from the command to the platform": duration(statistics.median(whole)),
