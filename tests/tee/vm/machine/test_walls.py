@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from kluis.tee.vm.machine.walls import Walls
 HARDWARE = line.Hardware(
     memory_mb=256, cpus=2, accelerator="tcg", secret=True, console=9, ports=(("kluis.0", 10),), tpm=11
 )
+
+SECONDS = 60.0
 
 
 def test_qemu_has_no_way_to_its_memory_and_no_network() -> None:
@@ -71,7 +74,10 @@ def test_a_descriptor_that_was_left_open(tmp_path: Path) -> None:
             with contextlib.suppress(FileNotFoundError):  # what its loader had open
                 targets.append(os.readlink(path))
         assert targets.count(str(tmp_path)) == 1
-        assert Path(f"/proc/{process.pid}/environ").read_bytes() == b"PWD=/\0"
+        until = time.monotonic() + SECONDS
+        while not (environment := Path(f"/proc/{process.pid}/environ").read_bytes()):
+            assert time.monotonic() < until  # it is empty in the moment in which a program begins
+        assert environment == b"PWD=/\0"
     finally:
         process.kill()
         os.close(left)
