@@ -17,6 +17,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -199,6 +200,22 @@ def test_image_of_parts(built: Build, tmp_path: Path) -> None:
     assert os.fstat(indexed).st_blocks * 512 < os.fstat(mixed).st_blocks * 512 - layer.data_size + (1 << 20)
     for descriptor in (made, mixed, holes, indexed):
         os.close(descriptor)
+
+
+def test_one_layer_under_two_names() -> None:
+    """The host sends it once, and it is in both places."""
+    layer = SimpleNamespace(digest="ab" * 32, index_size=4, data_size=8)
+    head = SimpleNamespace(manifest=SimpleNamespace(layers=[layer, layer]))
+    asked: list[Place] = []
+
+    def send(place: Place) -> None:
+        asked.append(place)
+        write(b"0123456789abcdef" + b"indxdatadata", place)
+
+    made = images.assemble(b"head", head, {layer.digest: send}, {}, None)  # type: ignore[arg-type]
+    assert [each.at for each in asked] == [4]
+    assert os.pread(made, 100, 0) == b"head" + 2 * (b"0123456789abcdef" + b"indxdatadata")
+    os.close(made)
 
 
 def write(data: bytes, place: Place) -> None:

@@ -23,6 +23,7 @@ def read_json(data: bytes, what: str) -> Any:
     Raises:
         FormatError: not JSON, a key twice, half a surrogate pair, too large or deep.
     """
+    # The type of canonical JSON has no floats, and of a table's value nothing canonical is made.
     return jcs.loads(
         data,
         what,
