@@ -14,6 +14,7 @@ from kluis.errors import RemoteError
 from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.formats.sgx import quote as quotes
+from kluis.tee.backends import MACHINE
 from tests.images import ALLOWED, built
 
 __all__ = ["built"]
@@ -124,6 +125,20 @@ def test_attest(hello: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(["platform", "root", "-o", str(root)]) == 0
     assert run(["verify", str(out), "--root", str(root)]) == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "hello.evidence", "root.pem"]
+
+
+def test_the_collateral_is_of_the_platform_that_was_chosen(
+    hello: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another default does not count: its collateral would endorse another root than the quote's."""
+    monkeypatch.setenv(MACHINE, "another")
+    out = tmp_path / "hello.evidence"
+    words = ["attest", hello, "-o", str(out), "--nonce", "AABB", "--tee", "process", "--json", *MISSING]
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out)["collateral"] is True
+    monkeypatch.delenv(MACHINE)
+    assert run(["platform", "root", "-o", str(tmp_path / "root.pem")]) == 0
+    assert run(["verify", str(out), "--root", str(tmp_path / "root.pem")]) == 0
 
 
 @pytest.mark.parametrize(

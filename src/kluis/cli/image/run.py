@@ -109,13 +109,12 @@ def attest(
     if len(challenge) > MAX_NONCE:
         raise UsageError(f"--nonce: want at most {MAX_NONCE} bytes, got {len(challenge)}")
     payload = _payload(app_data)
-    with host.load(
-        file, insecure_allow_missing=protections.parse_protections(missing), platform=_backend(tee, boot)
-    ) as enclave:
+    allowed, platform = protections.parse_protections(missing), _backend(tee, boot)
+    with host.load(file, insecure_allow_missing=allowed, platform=platform) as enclave:
         render.note(_line(enclave))
         made = enclave.evidence(challenge, payload)
         image_id, level, name = enclave.image_id, enclave.level, enclave.interface.name
-    collateral = _collateral()
+    collateral = _collateral(platform)
     render.save(out, EvidenceFile.of(made, collateral=collateral, image=name).encode())
     render.out(
         {
@@ -129,10 +128,10 @@ def attest(
     )
 
 
-def _collateral() -> bytes | None:
+def _collateral(platform: Backend) -> bytes | None:
     """The platform's collateral; None, with a note, if the platform cannot get it now."""
     try:
-        return backends.default().collateral()
+        return platform.collateral()
     except UnavailableError as error:
         render.note(f"kluis: the evidence has no collateral: {error.message}")
         return None
@@ -147,10 +146,10 @@ def suggest_fix(ecall: str, error: RemoteError) -> str | None:
     return None
 
 
-def _backend(tee: str | None, boot: str) -> Backend | None:
-    """The platform that was chosen; None for the default one."""
+def _backend(tee: str | None, boot: str) -> Backend:
+    """The platform that was chosen, or the default one."""
     if tee != "vm":
-        return None if tee is None else Platform.connect()
+        return backends.default() if tee is None else Platform.connect()
     from kluis.tee.vm.machine import ondemand
 
     return ondemand.obtain(boot, say=render.note)
