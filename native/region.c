@@ -9,7 +9,8 @@
  *     copies of descriptor 0; one is drawn and closed, so the kernel gives just that one.
  *   - The number stays in a register; memory, which root can read, never holds it.
  *   - Its duration is measured by the processor's clock. A process that was stopped, frozen or slowed in
- *     it drops the region, empty as it is, and makes another; after TRIES of them it does not start.
+ *     it drops the region, empty as it is, and makes another a little later; after TRIES of them it does not
+ *     start.
  *
  * An attacker without further knowledge can try one number in a third of a microsecond, of SLOTS. If root
  * traces the kernel, it can read the number as it is drawn: threats.md states the remaining risk.
@@ -25,15 +26,18 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE 4096UL
 #define LEAST_REGION (16UL << 20)
 #define FIRST_SLOT 64UL      /* above every descriptor that is passed in */
 #define SLOTS 16384UL        /* a power of two */
-#define CYCLES 32768UL       /* ten times what it takes undisturbed, 12 microseconds at 2.6 GHz */
+#define CYCLES 32768UL       /* two to ten times what it takes undisturbed, 13 microseconds at 2.5 GHz */
 #define EMULATED_CYCLES (64 * CYCLES) /* on a processor that QEMU emulates (TCG), where a call takes that much longer */
-#define TRIES 16
+#define TRIES 64
+#define TRIES_AT_ONCE 16     /* the first of them fill the processor's caches */
+#define PAUSE_NANOSECONDS 1000000L /* then: what delayed them, such as another process, may be over */
 _Static_assert(FIRST_SLOT + SLOTS == REGION_DESCRIPTORS, "memory.h and the doctor state it");
 
 /* Public, in ld.so: where the kernel put the argument count, the arguments and the environment. The C library
@@ -110,6 +114,7 @@ static struct region secret(size_t size) {
     unsigned a, b, c = 0, d;
     int random = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_RDRND);
     uint64_t most = most_cycles();
+    const struct timespec pause = {0, PAUSE_NANOSECONDS};
     for (int i = 0; i < TRIES; i++) {
         uint64_t took = UINT64_MAX;
         long last;
@@ -120,6 +125,7 @@ static struct region secret(size_t size) {
         if (took < most) return (struct region){(char *)at, size};
         call(SYS_munmap, at, (long)size, 0, 0, 0, 0);
         region_slow = i + 1 == TRIES;
+        if ((i + 1) % TRIES_AT_ONCE == 0) call(SYS_nanosleep, (long)&pause, 0, 0, 0, 0, 0);
     }
     return (struct region){NULL, 0};
 }

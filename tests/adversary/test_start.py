@@ -126,7 +126,7 @@ def test_a_start_that_is_held_drops_its_heap(launcher: list[str], tmp_path: Path
     line += ["-x", str(tmp_path / "steal.py"), "--args", *launcher]
     _, said = attacks.tool(*line)
 
-    assert "STOLEN 16 USED 0" in said, said
+    assert "STOLEN 64 USED 0" in said, said
 
 
 # ---- every reading attack, in the midst of starts and ends
