@@ -21,7 +21,7 @@ from tests.adversary.victim_secret import secret_of
 NOBODY = 65534
 SOON = 120.0
 """Seconds that a process's end may take on a loaded machine; one that nothing ends lives on for good."""
-DAEMON = b"kluis.tee.platform.daemon"
+DAEMON = b"kluis.tee.platform.entry"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

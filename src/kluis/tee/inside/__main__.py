@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from kluis.errors import KluisError, UnavailableError
 from kluis.streams import PATIENCE_SECONDS
@@ -17,32 +17,27 @@ from kluis.tee.vm import words
 from kluis.tee.vm.words import COMMAND_LINE, ONLY
 
 
+class Options(NamedTuple):
+    """The arguments of the command; a guest gives none."""
+
+    unix: Path | None = None
+    device: list[Path] | None = None
+    vsock: int | None = None
+    only: str | None = None
+    patience: float | None = None
+
+
 def main(arguments: list[str]) -> int:
     """Serve until ended."""
-    parser = argparse.ArgumentParser(prog="python -m kluis.tee.inside", description=__doc__)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--unix", type=Path, help="listen on this path instead of the machine's ports")
-    where.add_argument(
-        "--device", type=Path, action="append", help="a character device in place of the ports"
-    )
-    where.add_argument("--vsock", type=int, help="listen on this port of AF_VSOCK instead")
-    parser.add_argument(
-        "--only",
-        help=f"the image id that may be launched, hex; by default {ONLY}ID on the kernel's command line",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=PATIENCE_SECONDS * linux.slowness(),
-        help="seconds for each step of a host",
-    )
-    options = parser.parse_args(arguments)
+    options = _parse(arguments) if arguments else Options()
     try:
         only = options.only if options.only is not None else words.find(ONLY, COMMAND_LINE.read_text())
         agent = Agent(
             Platform.connect(start=False),
             only=None if only is None else parse_only(only),
-            patience_seconds=options.patience,
+            patience_seconds=(
+                PATIENCE_SECONDS * linux.slowness() if options.patience is None else options.patience
+            ),
         )
         if options.unix is not None or options.vsock is not None:
             ports.listen(ports.listener_of(options.unix, options.vsock), agent.serve)
@@ -65,6 +60,24 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return error.exit_code
     return 0
+
+
+def _parse(arguments: list[str]) -> Options:
+    import argparse  # a guest does without
+
+    parser = argparse.ArgumentParser(prog="python -m kluis.tee.inside", description=__doc__)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--unix", type=Path, help="listen on this path instead of the machine's ports")
+    where.add_argument(
+        "--device", type=Path, action="append", help="a character device in place of the ports"
+    )
+    where.add_argument("--vsock", type=int, help="listen on this port of AF_VSOCK instead")
+    parser.add_argument(
+        "--only",
+        help=f"the image id that may be launched, hex; by default {ONLY}ID on the kernel's command line",
+    )
+    parser.add_argument("--patience", type=float, help="seconds for each step of a host")
+    return Options(**vars(parser.parse_args(arguments)))
 
 
 def parse_only(text: str) -> bytes:

@@ -11,9 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from kluis import imports
 from kluis.errors import KluisError
-from kluis.tee.platform import start
-from kluis.tee.process import native
 from kluis.tee.vm.words import AGENT
 
 
@@ -24,10 +23,13 @@ def main() -> int:
         The exit code of an error, whose one line is on the console: the host has no other log of the guest.
     """
     try:
-        starting = start.Starting(Path(native.PYTHON))
+        with imports.quick():
+            from kluis.tee.platform.start import Starting
+            from kluis.tee.process import native
+        starting = Starting(Path(native.PYTHON))
         # These imports take seconds on an emulated processor, in which the platform starts on another one.
-        from kluis.tee.inside import agent, endorsing, ports  # noqa: F401 - the agent's program needs them
-
+        with imports.quick():
+            from kluis.tee.inside import agent, endorsing, ports  # noqa: F401 - the agent's program needs them
         starting.finish()
         _say("the platform runs")
         _say(endorsing.endorse())

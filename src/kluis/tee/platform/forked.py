@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +31,8 @@ class Forked:
             _prepare(log, keep)
             code = function()
         except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
+            import traceback  # only an error needs it
+
             with contextlib.suppress(OSError):
                 os.write(2, traceback.format_exc().encode())
         finally:

@@ -7,9 +7,7 @@ import fcntl
 import json
 import os
 import pwd
-import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +29,8 @@ START_SECONDS: Final = 180.0
 START_LOCK: Final = "start.lock"
 LOG: Final = "platform.log"
 TPM: Final = "/dev/tpmrm0"
+BWRAP: Final = "/usr/bin/bwrap"
+"""Where a guest has it."""
 
 
 def start(*, idle_seconds: float | None = None, tpm: bool = False, tpm_device: str = TPM) -> Places:
@@ -44,9 +44,12 @@ def start(*, idle_seconds: float | None = None, tpm: bool = False, tpm_device: s
     Raises:
         UnavailableError: something is missing; with the command that installs it.
     """
+    import shutil  # a guest does without
+
     places = where.mine()
     uid, gid = _ids() if places.system else (os.geteuid(), os.getegid())
-    if not shutil.which("bwrap"):
+    bwrap = shutil.which("bwrap")
+    if not bwrap:
         raise UnavailableError(
             "bubblewrap: bwrap is not on the PATH", hint="apt-get install bubblewrap", code="no_bwrap"
         )
@@ -59,7 +62,9 @@ def start(*, idle_seconds: float | None = None, tpm: bool = False, tpm_device: s
             sealed = (places.state / where.SEALED).exists()
             device = _usable(tpm_device) if tpm or sealed else None
             with _listening(places) as listener:
-                settings = _settings(places, listener, uid, gid, idle_seconds, None, device)
+                settings = _settings(
+                    places, listener, uid, gid, bwrap=bwrap, idle_seconds=idle_seconds, tpm=device
+                )
                 spawner = _spawn(places, listener, settings)
             _await(places, spawner)
         elif idle_seconds is None:
@@ -80,6 +85,8 @@ def _ids() -> tuple[int, int]:
     try:
         user = pwd.getpwnam(USER)
     except KeyError:
+        import subprocess  # a guest does without
+
         subprocess.run(
             [
                 "useradd",
@@ -169,7 +176,7 @@ class Starting:
         uid, gid = _ids()
         where.prepare(self._places, uid, gid)
         with _only_one(self._places), _listening(self._places) as listener:
-            settings = _settings(self._places, listener, uid, gid, None, base, None)
+            settings = _settings(self._places, listener, uid, gid, bwrap=BWRAP, base=str(base))
             self._spawner = Forked(
                 lambda: _run_spawner(settings),
                 log=self._places.runtime / LOG,
@@ -205,9 +212,11 @@ def _settings(
     listener: socket.socket,
     uid: int,
     gid: int,
-    idle_seconds: float | None,
-    base: Path | None,
-    tpm: str | None,
+    *,
+    bwrap: str,
+    idle_seconds: float | None = None,
+    base: str | None = None,
+    tpm: str | None = None,
 ) -> str:
     own_uids = places.system
     linux.raise_limits()  # for the platform and its enclaves, which inherit it
@@ -216,7 +225,8 @@ def _settings(
     secret = "secret-memory" not in lacks and (lockable is None or lockable >= sandbox.PLATFORM_HEAP)
     region = 2 * sandbox.PLATFORM_HEAP + sandbox.RESERVE
     settings = {
-        "base": None if base is None else str(base),
+        "bwrap": bwrap,
+        "base": base,
         "layers": str(places.layers),
         "state": str(places.state),
         "socket": str(places.socket),
@@ -244,6 +254,8 @@ def _settings(
 
 
 def _spawn(places: Places, listener: socket.socket, settings: str) -> Spawner:
+    import subprocess  # a guest does without
+
     namespaces = ["unshare", "--mount", "--propagation", "private"]
     if os.geteuid() != 0:
         namespaces += ["--user", "--map-root-user"]

@@ -173,5 +173,5 @@ def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, base: 
     line += ["--bind", str(walls.state), "/state", "--chdir", "/", "--remount-ro", "/", "--"]
     line += ["/k/guardian", str(walls.uid), str(walls.gid), str(walls.region_bytes), walls.without]
     line += [f"{native.PYTHON}/bin/kluis-launcher"]
-    line += [native.PYTHON, str(PLATFORM_HEAP), "0", walls.without, "p", "kluis.tee.platform.daemon"]
+    line += [native.PYTHON, str(PLATFORM_HEAP), "0", walls.without, "p", "kluis.tee.platform.entry"]
     return [*line, stdlib, f"{stdlib}/lib-dynload", *paths]

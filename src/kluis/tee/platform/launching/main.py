@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+from kluis import imports
 from kluis.tee import places
 from kluis.tee.process import linux, native, sandbox
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     )
     line = sandbox.platform_command(
         walls,
-        bwrap=shutil.which("bwrap") or "bwrap",
+        bwrap=settings["bwrap"],
         guardian=native.guardian(),
         base=_lay_base(layers, settings["base"]),
     )
@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
     theirs.close()
     try:
         # On an emulated processor this import takes long. Meanwhile the platform imports its own modules.
-        from kluis.tee.platform.launching.spawner import Spawner
+        with imports.quick():
+            from kluis.tee.platform.launching.spawner import Spawner
 
         Spawner(mine, layers, own_uids=settings["own_uids"]).serve()
     finally:

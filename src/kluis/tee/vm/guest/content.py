@@ -24,7 +24,7 @@ from kluis.tee.vm.words import AGENT
 ROOTS: Final = (
     "kluis.tee.inside.boot",
     "kluis.tee.platform.launching.main",
-    "kluis.tee.platform.daemon",
+    "kluis.tee.platform.entry",
     "kluis.tee.process.touch",
     f"{AGENT}.__main__",
 )
