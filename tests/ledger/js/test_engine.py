@@ -515,6 +515,17 @@ def test_json_is_written_as_the_engine_writes_it(value: str) -> None:
         assert run(f"export const f = () => {script};") == jsbox.Runtime().eval(script), options
 
 
+def test_one_members_script_sets_no_prototype_and_no_part_of_errors() -> None:
+    """The engine never frees a value where its memory ends within such a setter."""
+    setters = [
+        "'stackTraceLimit' in Error", "'prepareStackTrace' in Error", "'__proto__' in {}",
+        "'setPrototypeOf' in Object", "'setPrototypeOf' in Reflect",
+    ]  # fmt: skip
+    script = f"export const f = () => [{', '.join(setters)}];"
+    assert run(script) == [True] * len(setters)
+    assert run(script, plain=True) == [False] * len(setters)
+
+
 EXPRESSIONS = r"""export const f = () => [
   new RegExp("a+", "g").exec("baa")[0], RegExp(/x/i).flags, new RegExp(/x/i, "g").flags, new RegExp("").source,
   RegExp(/x/) === /x/, (RegExp(/x/)).constructor === RegExp, /x/ instanceof RegExp, RegExp.name, RegExp.length,
