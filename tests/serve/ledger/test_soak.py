@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from kluis.enclave.runtime.workers import STACK_BYTES
 from tests.serve.ledger.clients import Client
 from tests.serve.served import Served, bring_images
 from tests.serve.test_soak import Kept, request_bytes, resident_bytes
@@ -25,6 +26,8 @@ REMEMBERED = 500
 """Ids of requests that come again and again: a ledger remembers each for ten minutes."""
 SLACK = 8 << 20
 """Bytes for requests that are being answered and for what allocators keep."""
+STACK = STACK_BYTES + (1 << 16)
+"""Bytes of one more thread, all touched: one starts when more calls are open than ever before."""
 STALLED = {502, 503}
 """What is answered while the disk takes nothing for five seconds, as one that others use may do."""
 AGAIN_SECONDS = 1.0
@@ -120,7 +123,10 @@ class Load:
 
 
 def _soak(state: Path, total: int) -> tuple[Counter[int], int, int]:
-    """Ask; gives the answers by status, by how much the enclave grew, and by how many entries the ledger."""
+    """Ask; return the answers by status, by how much the enclave grew, and by how many entries the ledger.
+
+    Stacks of threads that started meanwhile do not count.
+    """
     client = Client.create(state)
     with Served(("ledger",), state, "--settings", str(client.settings)) as served:
         url = served.told["addresses"]["ledger"]
@@ -129,14 +135,20 @@ def _soak(state: Path, total: int) -> tuple[Counter[int], int, int]:
         load = Load(url, client, txid, total)
         while load.answered < total * WARM and not load.faults:
             time.sleep(0.05)
-        before, entries = resident_bytes(pid), _committed(url, client)
+        before, threads, entries = resident_bytes(pid), _threads(pid), _committed(url, client)
         load.join()
         assert load.faults == []
         print(f"refused because the disk stalled: {load.stalled}")
-        grown, more = resident_bytes(pid) - before, _committed(url, client) - entries
+        started = _threads(pid) - threads
+        grown, more = resident_bytes(pid) - before - started * STACK, _committed(url, client) - entries
+        print(f"threads that started: {started}")
         assert served.running_enclaves() == [pid]
         assert served.stop() == 0
     return load.statuses, grown, more
+
+
+def _threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def _write(url: str, client: Client) -> str:
