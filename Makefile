@@ -6,6 +6,8 @@ VENV := $(or $(KLUIS_VENV),.venv)
 PY := $(VENV)/bin/python
 # One more than a small machine has processors: tests wait for enclaves, services and processes that end.
 PROCESSES := 3
+# What takes long computes, or emulates a machine: one process for each of two processors.
+SLOW_PROCESSES := 2
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: demo demo-vm dist test test-slow coverage clients vectors fuzz check bench docs format clean
@@ -28,7 +30,7 @@ test: check  ## what every change must pass
 
 test-slow:  ## what takes too long for every change; every property with all its examples
 	@scripts/setup.sh slow
-	@HYPOTHESIS_PROFILE=full $(PY) -m pytest -m "slow or hypothesis"
+	@HYPOTHESIS_PROFILE=full MARKS="slow or hypothesis" PY=$(PY) scripts/test.sh -n $(SLOW_PROCESSES) --dist loadfile
 
 coverage:  ## every branch of the verifier and of appraisal is reached by their tests; which are not, if any
 	@scripts/setup.sh test

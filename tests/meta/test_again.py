@@ -1,4 +1,4 @@
-"""What `make test` does with a test that fails: the run fails, unless the test passes by itself."""
+"""What `make test` and `make test-slow` do with a failure: it is one, unless the test passes by itself."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def test_once():
 """
 
 
+SLOW = "import pytest\n" + FLAKY.replace("def", "@pytest.mark.slow\ndef") + "def test_quick(): assert 0"
+
+
 @pytest.mark.parametrize(
     ("tests", "status", "said"),
     [
@@ -37,14 +40,32 @@ def test_once():
 )
 def test_a_failure_fails(tmp_path: Path, tests: str, status: int, said: str) -> None:
     """Only a test that passes alone is forgiven, and it is named; all else fails with pytest's own status."""
-    (tmp_path / "scripts").mkdir()
-    shutil.copy(SCRIPT, tmp_path / "scripts/test.sh")
-    (tmp_path / "test_some.py").write_text(tests)
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    environment = {"PATH": os.environ["PATH"], "PY": sys.executable, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # both runs read the same second's file
-    ran = subprocess.run(
-        ["bash", tmp_path / "scripts/test.sh"], cwd="/", env=environment, capture_output=True, text=True
-    )
+    ran = run(tmp_path, tests)
     assert ran.returncode == status, ran.stdout + ran.stderr
     assert said in ran.stdout
+
+
+def test_marked_tests_are_chosen_both_times(tmp_path: Path) -> None:
+    """With MARKS, the second run chooses as the first one; without, neither chooses a slow test."""
+    assert run(tmp_path / "usual", SLOW).returncode == 1
+    ran = run(tmp_path / "slow", SLOW, MARKS="slow")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 failed next to others, and run once more by themselves:\ntest_some.py::test_once" in ran.stdout
+
+
+def run(folder: Path, tests: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the script in a folder with one file of tests."""
+    (folder / "scripts").mkdir(parents=True)
+    shutil.copy(SCRIPT, folder / "scripts/test.sh")
+    (folder / "test_some.py").write_text(tests)
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -m 'not slow'\nmarkers = slow\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PY": sys.executable,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        **more,
+    }
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # both runs read the same second's file
+    return subprocess.run(
+        ["bash", folder / "scripts/test.sh"], cwd="/", env=environment, capture_output=True, text=True
+    )
