@@ -955,3 +955,12 @@ def test_a_lack_that_is_accepted_is_shown() -> None:
     accepted = _binding(missing=frozenset({"landlock", "memfd_secret"}))
     rule = next(each for each in _launched(accepted, missing=("landlock",)).rules if each.name == "missing")
     assert (rule.ok, rule.got) == (True, "landlock")
+
+
+def test_a_lack_that_is_refused_names_the_line_that_accepts_it() -> None:
+    """The hint is what a policy's author may paste, together with what the policy accepts already."""
+    accepted = _binding(missing=frozenset({"landlock"}))
+    with pytest.raises(PolicyError) as refused:
+        _launched(accepted, missing=("landlock", "memfd_secret")).require()
+    assert refused.value.hint is not None
+    assert """: missing = ["landlock", "memfd_secret"] in a policy's [launch], """ in refused.value.hint
