@@ -71,6 +71,7 @@ def test_the_level_is_explicit(kluis: Kluis, folder: Path) -> None:
     assert said.err.endswith(f"kluis: hint: did you mean process?\n{ends('usage')}")
     said = kluis("trust", "add", "lab", folder / "root.pem", "--level", "hardware-sgx")
     assert said.err.startswith("kluis: error: --level: want process, which the root has, got hardware-sgx\n")
+    assert "\nkluis: hint: --level process\n" in said.err
     assert kluis("trust", "list", "--json").out == "[]\n"
 
 
