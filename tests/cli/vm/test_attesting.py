@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kluis.cli.main import run
+from kluis.cli.vm import machines
 from kluis.tee import backends
 from tests.authority.amd.chips import GUEST, chip
 from tests.evidence.machine import MachineForge
@@ -74,3 +75,18 @@ def test_no_endorsement(
 
     assert code == 4
     assert "want an endorsement of its platform's root, got none" in json.loads(error)["error"]
+
+
+def test_rows_of_a_machine_are_for_people(
+    forge: MachineForge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Debug is on or off, as in ``kluis verify``, and the number of ports has its unit."""
+    (tmp_path / "ark.pem").write_bytes(forge.processor.root_pem())
+    assert run(["vm", "attest", "one", "--root", str(tmp_path / "ark.pem")]) == 0
+    assert ["debug", "off"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    machines._show({"ports": 12, "debug": True, "missing": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "ports    12 streams; an enclave takes three",
+        "debug    on",
+        "missing  nothing",
+    ]

@@ -94,7 +94,10 @@ def _show(guest: Guest) -> None:
             for part, path in guest.paths.items()
         },
     }
-    rows = [(name, str(value[name])) for name in ("release", "kernel", "command_line", "root_hash")]
+    rows = [
+        ("kernel version" if name == "kernel" else name, str(value[name]))
+        for name in ("release", "kernel", "command_line", "root_hash")
+    ]
     rows += [(part, f"{each['path']} ({each['bytes']} bytes)") for part, each in value["files"].items()]
     rows += [(f"{part} SHA-256", each["sha256"]) for part, each in value["files"].items()]
     render.out(value, render.table(rows))
