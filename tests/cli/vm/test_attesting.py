@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,3 +92,18 @@ def test_rows_of_a_machine_are_for_people(
         "debug    on",
         "missing  nothing",
     ]
+
+
+def test_a_terminal_has_room_for_a_machine(
+    forge: MachineForge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a screen of 80 columns, only a digest that is longer than that is on a wider line, by itself."""
+    (tmp_path / "ark.pem").write_bytes(forge.processor.root_pem())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert run(["vm", "attest", "one", "--root", str(tmp_path / "ark.pem")]) == 0
+    wide = [line.split() for line in screen.getvalue().splitlines() if len(line) > 80]
+    assert wide == [[f"sha384:{GUEST.hex()}"]]

@@ -64,7 +64,7 @@ def attest(
     }
     rows = [(key, value) for key, value in shown.items() if key != "registers"]
     rows += shown["registers"].items()
-    render.out(shown, render.table([(key, cell(value)) for key, value in rows]))
+    render.out(shown, render.fold(render.table([(key, cell(value)) for key, value in rows])))
 
 
 def cell(value: Any) -> str:

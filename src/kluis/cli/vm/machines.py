@@ -112,7 +112,7 @@ def stop(name: Name) -> None:
 
 def _show(shown: dict[str, Any]) -> None:
     rows = [(name.removesuffix("_mb"), _cell(name, value)) for name, value in shown.items()]
-    render.out(shown, render.table(rows))
+    render.out(shown, render.fold(render.table(rows)))
 
 
 def _cell(name: str, value: Any) -> str:
