@@ -102,7 +102,7 @@ fi
 lockable="$(ulimit -H -l)"
 if [ "$(id -u)" != 0 ] && [ "$lockable" != unlimited ] && [ "$lockable" -lt 2097152 ]; then
     say "locked memory: want 2 GiB for secret heaps, got $((lockable / 1024)) MiB: without it the evidence names the lack"
-    say "hint: echo '$(id -un) - memlock unlimited' | sudo tee /etc/security/limits.d/kluis.conf, and log in again"
+    say "hint: echo '$(id -un) - memlock unlimited' | sudo tee -a /etc/security/limits.d/kluis.conf, and log in again"
 fi
 
 # ---- the Python environment --------------------------------------------------------------------------------------------

@@ -24,7 +24,10 @@ from kluis.enclave import (
 
 app = Enclave("archive", product_id=21, svn=1)
 
-VAULT = ExpectedVault.parse(Path(__file__).with_name("vault.json").read_bytes())
+WRITTEN = Path(__file__).with_name("vault.json")
+if not WRITTEN.exists():
+    raise FileNotFoundError("vault.json is missing: kluis vault meet -o vault.json writes it")
+VAULT = ExpectedVault.parse(WRITTEN.read_bytes())
 KEY = "archive"  # the key's name in the vault
 LEAST = 3  # no mean is returned for fewer people
 

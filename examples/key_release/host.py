@@ -10,11 +10,15 @@ from pathlib import Path
 
 from kluis.host import load
 from kluis.host.vaults import vault_evidence
-from services import Services
+from services import Services, run
+
+ARCHIVE = Path("archive.sealed")
 
 
 def main(path: str) -> None:
     """Attest, have the key released, ask."""
+    if not ARCHIVE.exists():
+        sys.exit(f"{ARCHIVE} is missing: run owner.py first")
     services = Services("workload")
     with load(path) as enclave:
         token = services.attest(enclave.offer())
@@ -22,9 +26,9 @@ def main(path: str) -> None:
         release = services.release("archive", token)
         print(f"released: {len(release)} bytes, which open only inside that run")
         brought = vault_evidence(services.vault, ca=services.ca)
-        archive = Path("archive.sealed").read_bytes()
+        archive = ARCHIVE.read_bytes()
         print(f"mean age: {enclave.mean_age(release, brought, archive, 'glaucoma')}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run(main)

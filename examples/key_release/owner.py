@@ -6,14 +6,13 @@ python owner.py archive.kluis
 from __future__ import annotations
 
 import secrets
-import sys
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kluis.images import read_image
-from services import Services
+from services import Services, run
 
 KEY = "archive"
 RECORDS = """name,age,diagnosis
@@ -49,4 +48,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run(main)

@@ -24,7 +24,7 @@ from kluis.errors import KluisError
 from kluis.host import load
 from kluis.host.vaults import vault_evidence
 from kluis.images import build
-from services import Refused, Services, why
+from services import Refused, Services, run, why
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS = 120
@@ -164,4 +164,4 @@ def waited(reached: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run(main)

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import ssl
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,21 @@ from kluis.enclave import Evidence
 from kluis.errors import KluisError
 
 try:
-    from azure.core.exceptions import HttpResponseError
+    from azure.core.exceptions import HttpResponseError, ServiceRequestError
     from azure.identity import ClientSecretCredential
     from azure.keyvault.keys import JsonWebKey, KeyClient, KeyReleasePolicy
     from azure.security.attestation import AttestationClient
 except ImportError:
     AZURE = False
+    UNREACHABLE: tuple[type[Exception], ...] = (httpx.ConnectError,)
 else:
     AZURE = True
+    UNREACHABLE = (httpx.ConnectError, ServiceRequestError)
 
 # The owner's machine and the host's are one here, and so are their credentials' places.
 TOLD = Path("services.json")
+
+START = "start the services first: kluis serve all, with the options in README.md"
 
 
 class Refused(Exception):
@@ -37,6 +43,8 @@ class Services:
     """Attestation and keys, for one client of the development issuer."""
 
     def __init__(self, client: str, told: Path = TOLD) -> None:
+        if not told.exists():
+            sys.exit(f"{told} is missing: {START}")
         said = json.loads(told.read_text())
         self.attestation: str = said["addresses"]["attestation"]
         self.vault: str = said["addresses"]["keyvault"]
@@ -122,6 +130,20 @@ class Services:
         if answer.status_code != 200:
             raise Refused(said(answer.text))
         return dict(answer.json())
+
+
+def run(main: Callable[[str], None]) -> None:
+    """Run a program of this example with its argument; an error is one line that states what to do."""
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} archive.kluis")
+    if not Path(sys.argv[1]).exists():
+        sys.exit(f"{sys.argv[1]} is missing: build it first, with kluis build")
+    try:
+        main(sys.argv[1])
+    except UNREACHABLE:
+        sys.exit(f"no service answers: {START}")
+    except (Refused, KluisError) as error:
+        sys.exit("\n".join([why(error), *getattr(error, "__notes__", [])]))
 
 
 def said(text: str) -> str:

@@ -438,6 +438,7 @@ def test_every_leaf_is_shown(table: Table) -> None:
         found += 1
     assert found >= 110
     assert max(map(len, explain(agreement).splitlines())) <= 80
+    assert f"  hash     {agreement.hash}" in explain(agreement).splitlines()  # which --agreement takes
 
 
 def test_a_field_that_is_added_is_shown() -> None:

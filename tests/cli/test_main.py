@@ -72,6 +72,8 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["room", "init", "room", "--as", "a", "--role", "ownr"], "did you mean owner?"),
         (["measure", "--snp", "--vmm", "qemuu"], "did you mean qemu?"),
         (["measure", "--snp", "--vmm", "nothing"], "kluis measure --help"),
+        (["up", "ledgr"], "did you mean ledger?"),
+        (["up", "nothing"], "kluis up, without a service, starts all"),
     ],
 )
 def test_the_nearest_choice_is_named(
@@ -80,6 +82,25 @@ def test_the_nearest_choice_is_named(
     """If a command, an argument or an option's value is misspelt, the hint names the nearest one."""
     assert main.run(words) == 2
     assert f"\nkluis: hint: {meant}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "a.kluis", "--tee", "vn"], "--tee: want one of process, vm, got 'vn'"),
+        (["measure", "--snp", "--vmm", "qemuu"], "--vmm: want one of qemu, ec2, gce, got 'qemuu'"),
+        (
+            ["up", "nothing"],
+            "service: want one of attestation, keyvault, ledger, provisioning, got 'nothing'",
+        ),
+    ],
+)
+def test_a_value_that_is_no_choice_is_stated_in_one_form(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether Typer or our own code checks the value, its error names the choices and the value."""
+    assert main.run(words) == 2
+    assert capsys.readouterr().err.startswith(f"kluis: error: {said}\n")
 
 
 def test_errors_are_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:

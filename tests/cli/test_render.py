@@ -205,3 +205,14 @@ def test_a_line_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of spaces is folded to none."""
     monkeypatch.setenv("COLUMNS", "40")
     assert render.fold(" " * 41, Terminal()) == ""
+
+
+def test_a_note_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a screen a note of one line is folded; one of several keeps its layout."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    render.note("kluis: verifiers with current collateral see Revoked")
+    render.note(f"  a\n  {'b ' * 30}")
+    assert screen.getvalue() == (
+        f"kluis: verifiers with current collateral\n  see Revoked\n  a\n  {'b ' * 30}\n"
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from kluis.cleanroom.records.home import Home
+from kluis.cli import main
 from kluis.hashes import sha256
 from kluis.views.rooms import trust_here
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, appraising, ends, write_policy
@@ -71,6 +74,7 @@ def test_the_level_is_explicit(kluis: Kluis, folder: Path) -> None:
     assert said.err.endswith(f"kluis: hint: did you mean process?\n{ends('usage')}")
     said = kluis("trust", "add", "lab", folder / "root.pem", "--level", "hardware-sgx")
     assert said.err.startswith("kluis: error: --level: want process, which the root has, got hardware-sgx\n")
+    assert "\nkluis: hint: --level process\n" in said.err
     assert kluis("trust", "list", "--json").out == "[]\n"
 
 
@@ -147,3 +151,16 @@ def test_a_party_knows_the_roots_of_its_store(kluis: Kluis, folder: Path, tmp_pa
     assert trust_here(home).root(pem)[1] == ""
     assert kluis("trust", "add", "lab", folder / "root.pem", "--level", "process").code == 0
     assert trust_here(home).root(pem)[1] == "given by you or by this machine's platform"
+
+
+def test_a_terminal_has_room_for_a_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a screen of 80 columns no line is wider, and the fingerprint is whole."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for words in (["add", "lab", str(folder / "root.pem"), "--level", "process"], ["list"]):
+        screen = io.StringIO()
+        monkeypatch.setattr(screen, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdout", screen)
+        assert main.run(["trust", *words]) == 0
+        assert max(map(len, screen.getvalue().splitlines())) <= 80
+        assert f"sha256:{KEY}" in screen.getvalue().split()

@@ -77,6 +77,68 @@ REFUSED = (
 )  # fmt: skip
 
 
+def test_a_key_releases_programs_state_what_comes_first(tmp_path: Path) -> None:
+    """A program that is started too early prints one line with the step before it, and no traceback."""
+    place = shutil.copytree(EXAMPLES / "key_release", tmp_path / "key_release")
+    image = tmp_path / "archive.kluis"
+
+    def refusal(script: str, *words: object) -> str:
+        argv = [sys.executable, place / script, *words]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 1, done.stdout
+        return done.stderr
+
+    start = "start the services first: kluis serve all, with the options in README.md\n"
+    for script in ("owner", "host", "refused"):
+        assert refusal(f"{script}.py") == f"usage: python {place / script}.py archive.kluis\n"
+    assert refusal("owner.py", image) == f"{image} is missing: build it first, with kluis build\n"
+    image.touch()
+    assert refusal("owner.py", image) == f"services.json is missing: {start}"
+    assert refusal("host.py", image) == "archive.sealed is missing: run owner.py first\n"
+    assert refusal("app.py").splitlines()[-1] == (
+        "FileNotFoundError: vault.json is missing: kluis vault meet -o vault.json writes it"
+    )
+
+
+@pytest.mark.parametrize("without_azure", [False, True])
+def test_a_key_releases_host_names_stopped_services(tmp_path: Path, without_azure: bool) -> None:
+    """Services that ended leave their file; a program that reads it prints one line, and no traceback."""
+    place = shutil.copytree(EXAMPLES / "key_release", tmp_path / "key_release")
+    root = tmp_path / "root.pem"
+    root.write_bytes(Platform.connect().root_pem())
+    clients = tmp_path / "clients.json"
+    clients.write_text(json.dumps([{"id": "workload", "secret": "s"}]))
+    nowhere = "https://localhost:1"
+    (tmp_path / "services.json").write_text(
+        json.dumps(
+            {
+                "addresses": {"attestation": nowhere, "keyvault": nowhere},
+                "authorization": f"{nowhere}/00000000-0000-0000-0000-000000000000",
+                "ca": str(root),
+                "clients": str(clients),
+                "pid": 1,
+            }
+        )
+    )
+    program = (
+        "from services import Services, run; run(lambda _: Services('workload').release('archive', 't'))"
+    )
+    blocked = "import sys; sys.modules['azure'] = None; " if without_azure else ""
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + program, root],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "no service answers: start the services first: kluis serve all, with the options in README.md\n",
+    )
+
+
 @pytest.mark.slow
 def test_key_release(tmp_path: Path) -> None:
     """A key is released to the example's enclave, by Azure's clients and without, and in no other case."""

@@ -171,7 +171,7 @@ def test_no_image(tmp_path: Path) -> None:
     """A missing file and a file that is not an image are reported as such."""
     with pytest.raises(UsageError, match="No such file") as refused:
         load(tmp_path / "none.kluis")
-    assert refused.value.hint == "kluis build DIR -o FILE makes one"
+    assert refused.value.hint == "kluis build DIR -o FILE --key KEY makes one"
     (tmp_path / "text.kluis").write_text("not an image")
     for start in (load, interface_of):
         with pytest.raises(FormatError, match="is no image"):

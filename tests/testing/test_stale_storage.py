@@ -21,6 +21,10 @@ def test_set_back(stale_storage: StaleStorage) -> None:
     with pytest.raises(AuthenticityError) as refused:
         stale_storage.storage.get("t", "k")
     assert refused.value.message == "store: last commit: want epoch 2 or later, got 1"
+    assert refused.value.hint == (
+        "the host rolled the store back, or withholds newer commits: restore the store's newest state; or,"
+        " with an older backup of the store, the platform's state of the same time"
+    )
     again = stale_storage.start()
     assert again.get("t", "k") == b"old"
     assert again.rollback == "undetected"

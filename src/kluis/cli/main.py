@@ -118,6 +118,11 @@ CONTEXTS: dict[str, dict[str, Any]] = {
 # Packages that single options need, and the extras that have them.
 OPTIONS_EXTRAS = {"opentelemetry": "otel", "prometheus_client": "services"}
 # Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
+_NO_CHOICE = re.compile(
+    r"Invalid value for '(?P<option>[\w-]+)': (?:Value error, )?(?P<got>'[^'\n]{0,64}') is not one of"
+    r" (?P<choices>'[\w-]+'(?:, '[\w-]+')*)"
+)
+
 STOPPED = 130
 # Likewise for SIGPIPE, if the reader closed the pipe (``| head``), like cat and grep. Not 0: that means yes,
 # and `set -o pipefail` must not count unread output as a yes. The signal itself is not used: with its default
@@ -266,7 +271,7 @@ def _run(argv: list[str]) -> int:
         where = getattr(getattr(fault, "ctx", None), "command_path", "kluis")
         message = fault.format_message().rstrip(".")
         hint = _suggest(message) or f"{where} --help"
-        return render.error(UsageError(f"{where}: {message[:1].lower()}{message[1:]}", hint=hint))
+        return render.error(UsageError(_say(where, message), hint=hint))
     except typer.Exit as end:
         return int(end.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -314,6 +319,13 @@ def _unread() -> bool:
     for number in (1, 2):
         streams.register(number, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in streams.poll(0))
+
+
+def _say(where: str, message: str) -> str:
+    """The parser's message; a value that is not among its option's choices is stated as our own checks do."""
+    if (found := _NO_CHOICE.fullmatch(message[:4096])) is None:
+        return f"{where}: {message[:1].lower()}{message[1:]}"
+    return f"{found['option']}: want one of {found['choices'].replace(chr(39), '')}, got {found['got']}"
 
 
 def _suggest(message: str) -> str | None:

@@ -101,7 +101,12 @@ def _whole(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """Print a message for the person to stderr; it is never part of the result."""
+    """Print a message for the person to stderr; it is never part of the result.
+
+    A message of one line is folded to a terminal's width; one of several has its own layout.
+    """
+    if "\n" not in text:
+        text = fold(text, sys.stderr)
     sys.stderr.write(_make_printable(text, sys.stderr) + "\n")
     sys.stderr.flush()
 

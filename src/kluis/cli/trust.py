@@ -48,7 +48,7 @@ def add(
             hint=f"kluis trust add {name} {file} --level {own if named else 'LEVEL'}",
         )
     added = trust.add(trust.folder(), name, files.read(file), stated)
-    render.out(_value(added), f"trusted: {' '.join(_row(added))}")
+    render.out(_value(added), render.fold(f"trusted: {' '.join(_row(added))}"))
 
 
 def list_() -> None:
@@ -58,7 +58,7 @@ def list_() -> None:
     """
     trusted = trust.load(trust.folder())
     rows = [_row(each) for each in trusted]
-    render.out([_value(each) for each in trusted], render.table(rows) if rows else _EMPTY)
+    render.out([_value(each) for each in trusted], render.fold(render.table(rows)) if rows else _EMPTY)
 
 
 def remove(name: Name) -> None:

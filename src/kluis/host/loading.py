@@ -128,15 +128,17 @@ def head_of(path: Path | str) -> archive.Head:
     try:
         with Path(path).open("rb") as file:
             if file.read(len(archive.MAGIC)) != archive.MAGIC:
-                raise FormatError(f"image {path}: is no image", hint="kluis build DIR -o FILE makes one")
+                raise FormatError(
+                    f"image {path}: is no image", hint="kluis build DIR -o FILE --key KEY makes one"
+                )
             return archive.read_head(file, f"image {path}")
     except OSError as error:
         if Path(path).is_dir():
             name = Path(path).resolve().name
             raise UsageError(
                 f"image {path}: want a file, got a folder",
-                hint=f"kluis build {path} -o {name}.kluis makes the image; then name {name}.kluis here",
+                hint=f"kluis build {path} -o {name}.kluis --key author.pem; then name {name}.kluis here",
             ) from None
         raise UsageError(
-            f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
+            f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE --key KEY makes one"
         ) from None

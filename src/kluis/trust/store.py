@@ -218,7 +218,10 @@ def _anchor(pem: bytes, level: ProtectionLevel) -> Anchor:
     (anchor,) = TrustAnchors.from_pem(pem)
     if anchor.emulated or TrustAnchors.shipped().match(anchor.spki) is not None:
         if anchor.level is not level:
-            raise UsageError(f"--level: want {anchor.level}, which the root has, got {level}")
+            raise UsageError(
+                f"--level: want {anchor.level}, which the root has, got {level}",
+                hint=f"--level {anchor.level}",
+            )
         return anchor
     return next(iter(TrustAnchors.from_pem(pem, level)))
 

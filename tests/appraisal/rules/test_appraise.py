@@ -140,7 +140,7 @@ def test_what_every_rule_says() -> None:
     age = (
         "evidence_age",
         "at most 5 min since verified, valid at 2026-06-01T12:00Z",
-        "0 s, valid until 2026-07-01T11:55Z",
+        "0 s since verified, valid until 2026-07-01T11:55Z",
         None,
         True,
         False,
@@ -271,7 +271,7 @@ FAILURES: dict[str, tuple[Callable[[], AttestationResult], dict[str, tuple[str, 
         {
             "evidence_age": (
                 "at most 5 min since verified, valid at 2026-06-01T12:05Z",
-                "5 min, valid until 2026-07-01T11:55Z",
+                "5 min since verified, valid until 2026-07-01T11:55Z",
             )
         },
     ),
@@ -280,7 +280,7 @@ FAILURES: dict[str, tuple[Callable[[], AttestationResult], dict[str, tuple[str, 
         {
             "evidence_age": (
                 "at most 5 min since verified, valid at 2026-06-01T11:59Z",
-                "-1 s, valid until 2026-07-01T11:55Z",
+                "-1 s since verified, valid until 2026-07-01T11:55Z",
             )
         },
     ),
@@ -292,7 +292,7 @@ FAILURES: dict[str, tuple[Callable[[], AttestationResult], dict[str, tuple[str, 
         {
             "evidence_age": (
                 "at most 90 days since verified, valid at 2026-07-01T12:00Z",
-                "30 days, valid until 2026-07-01T11:55Z",
+                "30 days since verified, valid until 2026-07-01T11:55Z",
             )
         },
     ),
@@ -573,7 +573,7 @@ def test_what_nothing_ends() -> None:
         _evidence().value, valid_until=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     )
     rule = {rule.name: rule for rule in platform_rules(endless, POLICY, NOW)}["evidence_age"]
-    assert rule.got == "0 s, valid without end"
+    assert rule.got == "0 s since verified, valid without end"
 
 
 def test_what_is_not_what_it_should_be() -> None:
@@ -645,7 +645,7 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 def test_ages_are_readable(age: timedelta, shown: str) -> None:
     """Ages are shown in the unit that fits."""
     result = _judge(now=NOW + age)
-    assert result.rules[9].got == f"{shown}, valid until 2026-07-01T11:55Z"
+    assert result.rules[9].got == f"{shown} since verified, valid until 2026-07-01T11:55Z"
 
 
 WHOLE = ByTable(
@@ -955,3 +955,12 @@ def test_a_lack_that_is_accepted_is_shown() -> None:
     accepted = _binding(missing=frozenset({"landlock", "memfd_secret"}))
     rule = next(each for each in _launched(accepted, missing=("landlock",)).rules if each.name == "missing")
     assert (rule.ok, rule.got) == (True, "landlock")
+
+
+def test_a_lack_that_is_refused_names_the_line_that_accepts_it() -> None:
+    """The hint is what a policy's author may paste, together with what the policy accepts already."""
+    accepted = _binding(missing=frozenset({"landlock"}))
+    with pytest.raises(PolicyError) as refused:
+        _launched(accepted, missing=("landlock", "memfd_secret")).require()
+    assert refused.value.hint is not None
+    assert """: missing = ["landlock", "memfd_secret"] in a policy's [launch], """ in refused.value.hint

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from kluis import files, installing
+from kluis.cli.main import run
 from kluis.serve.cloud.folder import Folder
 from tests import clouds
 from tests.clouds import Cloud
@@ -219,3 +220,11 @@ def test_the_background_fails_as_the_foreground_does(tmp_path: Path) -> None:
     said = [cloud.run(*words, "--json") for words in (["up"], ["up", "-d"], ["wait"])]
     assert [each.code for each in said] == [3, 3, 3]
     assert len({each.err for each in said}) == 1
+
+
+def test_env_fails_in_a_shell_if_no_cloud_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``eval "$(kluis env)" && ...`` stops there; a file of variables, and JSON, stay empty."""
+    state = str(tmp_path / "none")
+    for words, printed in (([], "false\n"), (["--plain"], ""), (["--json"], "")):
+        assert run(["env", "--state", state, *words]) == 7
+        assert capsys.readouterr().out == printed

@@ -121,6 +121,7 @@ def test_another_enclave_is_refused(
     ("words", "wanted"),
     [
         (["http://127.0.0.1:1"], "connect: want https://host[:port], got 'http://127.0.0.1:1'"),
+        (["http://127.0.0.1:1"], "kluis: hint: use https: TLS ends inside the enclave"),
         (["https://127.0.0.1:1/path"], "connect: want https://host[:port], got 'https://127.0.0.1:1/path'"),
         (["https://127.0.0.1:99999"], "connect: want https://host[:port], got 'https://127.0.0.1:99999'"),
         (["https://a@127.0.0.1"], "connect: want https://host[:port], got 'https://a@127.0.0.1'"),

@@ -143,7 +143,11 @@ def test_the_collateral_is_of_the_platform_that_was_chosen(
 
 @pytest.mark.parametrize(
     ("nonce", "message"),
-    [("xyz", "--nonce: want hex, got 'xyz'"), ("00" * 65, "--nonce: want at most 64 bytes, got 65")],
+    [
+        ("xyz", "--nonce: want hex, got 'xyz'"),
+        ("9f02aa7", "--nonce: want two hex digits a byte, got 7 digits: '9f02aa7'"),
+        ("00" * 65, "--nonce: want at most 64 bytes, got 65"),
+    ],
 )
 def test_nonce(hello: str, nonce: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A malformed nonce is refused before anything starts."""
@@ -167,5 +171,5 @@ def test_a_folder_is_no_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(["run", str(folder)]) == 2
     assert capsys.readouterr().err.startswith(
         f"kluis: error: image {folder}: want a file, got a folder\n"
-        f"kluis: hint: kluis build {folder} -o shop.kluis makes the image; then name shop.kluis here\n"
+        f"kluis: hint: kluis build {folder} -o shop.kluis --key author.pem; then name shop.kluis here\n"
     )

@@ -152,6 +152,7 @@ def test_another_service(made: Path, kluis: Kluis, tmp_path: Path) -> None:
     for name in ("receipt.json", "receipt.cose"):
         said = kluis("ledger", "receipt", made / name, "--service-cert", other)
         assert said.code == 4
+        assert said.err.startswith(f"kluis: error: {name}: receipt")
         said = kluis("ledger", "receipt", made / name, "--service-cert", made / "service_cert.pem")
         assert said.code == 0
         assert said.out.startswith("authentic: entry 2.11 under root ")

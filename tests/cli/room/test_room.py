@@ -183,6 +183,7 @@ def test_mistakes(people: People) -> None:
         (["open", "--as", "clinic"], 7, "no run has ended here"),
         (["receipt", "--as", "clinic"], 7, "no run has ended here"),
         (["approve", "--as", "laboratory"], 7, "no agreement is proposed"),
+        (["approve", "--as", "laboratory"], 7, " --as PARTY --plan PLAN.toml --image FILE.kluis"),
         (["open", "--as", "eve"], 7, "party eve: no keys in"),
         (
             ["open", "--as", "eve"],

@@ -162,6 +162,9 @@ def test_an_image_file_stands_for_its_id(kluis: Kluis, folder: Path) -> None:
     said = kluis(*where)
     assert said.err.startswith("kluis: error: vault: want --image FILE or --image-id HEX, got neither\n")
     gone = kluis(*where, "--image", folder / "gone")
-    assert gone.err.startswith(f"kluis: error: {folder / 'gone'}: cannot be read: No such file")
+    assert gone.err.startswith(
+        f"kluis: error: {folder / 'gone'}: cannot be read: No such file or directory\n"
+    )
+    assert "kluis: hint: kluis serve keyvault writes its image: start it first\n" in gone.err
     (folder / "noise").write_bytes(b"noise" * 100)
     assert kluis(*where, "--image", folder / "noise").code == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from kluis.cli.main import run
+from kluis.cli.vm import machines
 from kluis.tee import backends
 from tests.authority.amd.chips import GUEST, chip
 from tests.evidence.machine import MachineForge
@@ -74,3 +77,33 @@ def test_no_endorsement(
 
     assert code == 4
     assert "want an endorsement of its platform's root, got none" in json.loads(error)["error"]
+
+
+def test_rows_of_a_machine_are_for_people(
+    forge: MachineForge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Debug is on or off, as in ``kluis verify``, and the number of ports has its unit."""
+    (tmp_path / "ark.pem").write_bytes(forge.processor.root_pem())
+    assert run(["vm", "attest", "one", "--root", str(tmp_path / "ark.pem")]) == 0
+    assert ["debug", "off"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    machines._show({"ports": 12, "debug": True, "missing": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "ports    12 streams; an enclave takes three",
+        "debug    on",
+        "missing  nothing",
+    ]
+
+
+def test_a_terminal_has_room_for_a_machine(
+    forge: MachineForge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a screen of 80 columns, only a digest that is longer than that is on a wider line, by itself."""
+    (tmp_path / "ark.pem").write_bytes(forge.processor.root_pem())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert run(["vm", "attest", "one", "--root", str(tmp_path / "ark.pem")]) == 0
+    wide = [line.split() for line in screen.getvalue().splitlines() if len(line) > 80]
+    assert wide == [[f"sha384:{GUEST.hex()}"]]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kluis.tee.doctor import Part, State, examine, guest, hardware, kernel, kvm, openness, programs
+from kluis.tee.process import linux
 
 WANTED = {
     *(
@@ -97,13 +98,13 @@ def test_a_small_memlock_limit_is_found() -> None:
         "found = kernel.memlock()\n"
         "print(found.state, found.seen, found.fix, sep='|')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"USER": "nobody"}
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={})
+    line = 'echo "$(id -un) - memlock unlimited" | sudo tee -a /etc/security/limits.d/kluis.conf'
+    line += ", and log in again"
     assert done.stdout == (
-        "missing|8 MiB, want 512 MiB for a default heap|echo 'nobody - memlock 1048576' | sudo tee -a "
-        "/etc/security/limits.d/kluis.conf, and log in again (a service: LimitMEMLOCK=1G)\n"
+        f"missing|8 MiB, want 512 MiB for a default heap|{line} (a service: LimitMEMLOCK=infinity)\n"
     )
+    assert f": {line};" in linux.FIXES["secret-memory"]
 
 
 @pytest.mark.parametrize(("limit", "state"), [(16447, State.MISSING), (16448, State.OK)])
@@ -117,10 +118,8 @@ def test_a_small_limit_on_descriptors_is_found(limit: int, state: State) -> None
         "found = kernel.descriptors()\n"
         "print(found.state, found.seen, found.fix, sep='|')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"USER": "nobody"}
-    )
-    fix = "echo 'nobody - nofile 16448' | sudo tee -a /etc/security/limits.d/kluis.conf, and log in again "
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={})
+    fix = 'echo "$(id -un) - nofile 16448" | sudo tee -a /etc/security/limits.d/kluis.conf, and log in again '
     fix += "(a service: LimitNOFILE=16448)"
     assert done.stdout == f"{state}|{limit}, want 16448|{fix if state is State.MISSING else None}\n"
 
@@ -157,6 +156,18 @@ def test_what_a_kernel_needs_to_boot(
     found = kvm.probe(1)
     assert found.state is State.PARTIAL
     assert found.seen.endswith(f"no kernel was booted: no {lack.replace('BOOT', str(tmp_path))}")
+
+
+def test_the_boot_parameter_keeps_the_other_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed as printed, ``lsm=`` adds one module and turns off none."""
+    lists = tmp_path / "lsm"
+    monkeypatch.setattr(openness, "LSM", str(lists))
+    monkeypatch.setattr(openness, "setting", lambda path: lists.read_text() if path == str(lists) else None)
+    lists.write_text("capability,landlock,yama,apparmor")
+    assert openness.lockdown().fix == "boot with lsm=lockdown,landlock,yama,apparmor lockdown=confidentiality"
+    assert openness.yama().fix == "boot with lsm=yama,landlock,apparmor"
+    lists.write_text("")
+    assert openness.yama().fix == "boot with yama in front of the others in lsm="
 
 
 def test_settings_are_read_as_they_are() -> None:

@@ -145,7 +145,7 @@ def test_not_an_image() -> None:
     with pytest.raises(FormatError) as caught:
         read_image(io.BytesIO(b"PK\x03\x04 a zip file"))
     assert caught.value.message == (r"image.magic at 0x0: want b'KLUIS\x00\x01\n', got b'PK\x03\x04 a z'")
-    assert caught.value.hint == "a .kluis file is made by: kluis build DIR -o FILE"
+    assert caught.value.hint == "a .kluis file is made by: kluis build DIR -o FILE --key KEY"
 
 
 def test_lengths_are_bounded_before_they_are_read() -> None:

@@ -130,7 +130,7 @@ def test_another_architecture() -> None:
         launchable(read_image(io.BytesIO(samples.image(made, signer=samples.key()))))
     assert caught.value.message == "image: architecture: want x86-64, got aarch64"
     assert (caught.value.code, caught.value.exit_code) == ("architecture", 7)
-    assert caught.value.hint == "build it on x86-64: kluis build DIR -o FILE"
+    assert caught.value.hint == "build it on x86-64: kluis build DIR -o FILE --key KEY"
 
 
 @pytest.mark.parametrize("name", ["python", "kluis", "app"])

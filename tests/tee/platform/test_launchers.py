@@ -41,5 +41,5 @@ def test_an_image_of_another_runtime(python: str | None, also: str) -> None:
     )
     mine = ".".join(own.python.split(".")[:2])
     assert caught.value.hint == (
-        f"build it again: kluis build DIR -o FILE, with a kluis of Python {mine} as this platform is{also}"
+        f"build it again: kluis build DIR -o FILE --key KEY, with a kluis of Python {mine}, as here{also}"
     )

@@ -12,7 +12,7 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.model import ReportDataBinding, RuntimeBinding, Session
-from kluis.appraisal.policy.values import ABSENT, either
+from kluis.appraisal.policy.values import ABSENT, either, format_list
 from kluis.appraisal.policy.wants import Any
 from kluis.appraisal.results.rule import Rule
 from kluis.errors import FormatError
@@ -159,14 +159,16 @@ def launch_rules(
         fix="pass the launch configuration that came with this evidence: --launch",
     )
     lacks = set(proven.missing) - binding.missing if proven else set()
+    accepted = f"missing = {format_list(lacks | binding.missing)}" if lacks else "missing"
     yield _configuration_rule(
         "missing",
         proven is not None and not lacks,
         want=f"only {either(binding.missing)}" if binding.missing else "none",
         got=(", ".join(sorted(lacks or proven.missing)) or ABSENT) if proven else why,
         fix=(
-            "kluis doctor prints how to enable them on this machine; or accept that they are missing:"
-            " missing in a policy's [launch], `lacks` in a room's plan, elsewhere --insecure-allow-missing"
+            "kluis doctor prints how to enable them on the enclave's machine; or accept that they are"
+            f" missing: {accepted} in a policy's [launch], `lacks` in a room's plan, elsewhere"
+            " --insecure-allow-missing"
         ),
     )
     yield _configuration_rule(

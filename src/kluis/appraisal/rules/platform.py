@@ -133,7 +133,7 @@ def _age_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterat
         "evidence_age",
         timedelta(0) <= age <= policy.max_evidence_age and now <= claims.valid_until,
         want=f"at most {format_age(policy.max_evidence_age)} since verified, valid at {now:%Y-%m-%dT%H:%MZ}",
-        got=f"{format_age(age)}, valid {until(claims.valid_until, 'minutes')}",
+        got=f"{format_age(age)} since verified, valid {until(claims.valid_until, 'minutes')}",
         fix="verify the evidence again, with collateral that is in date",
         stale=True,
         affirms=False,

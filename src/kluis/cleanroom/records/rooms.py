@@ -262,7 +262,8 @@ class Room:
         """
         if not self.folder.has("agreement.json"):
             raise UnavailableError(
-                f"{self.path}: no agreement is proposed", hint=f"kluis room propose {self.path} --as PARTY"
+                f"{self.path}: no agreement is proposed",
+                hint=f"kluis room propose {self.path} --as PARTY --plan PLAN.toml --image FILE.kluis",
             )
         return self._read("agreement.json", Agreement)
 

@@ -43,7 +43,7 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
         *fold("  purpose  ", quote(agreement.purpose), "         \\ "),
         f"  valid    {agreement.created:%Y-%m-%d} to {agreement.expires:%Y-%m-%d}, "
         f"at most {agreement.max_runs} runs; any owner may stop it",
-        f"  name     {agreement.hash}",
+        f"  hash     {agreement.hash}",
         "parties",
     ]
     for party in agreement.parties:

@@ -9,6 +9,7 @@ from kluis.cli import render
 from kluis.cli.cloud import places
 from kluis.cli.cloud.places import State
 from kluis.cli.parameters import flag
+from kluis.errors import UnavailableError
 from kluis.serve.cloud import variables
 
 
@@ -20,11 +21,18 @@ def env(
 ) -> None:
     """Print the environment variables for the local cloud.
 
+    If no cloud runs, it prints false, so that eval fails, too.
+
     No variable is a secret: AZURE_CLIENT_CERTIFICATE_PATH names a file that only this user can read.
 
     For example: eval "$(kluis env)"
     """
-    folder, run = places.running(state)
+    try:
+        folder, run = places.running(state)
+    except UnavailableError:
+        if not plain and not render.wants_json():
+            render.out(None, "false")
+        raise
     values = variables.of(folder, run)
     lines = [
         f"{name}={value}" if plain else f"export {name}={shlex.quote(value)}"

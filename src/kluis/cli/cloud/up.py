@@ -11,7 +11,7 @@ from kluis.cli.cloud.places import State
 from kluis.cli.image import protections
 from kluis.cli.parameters import argument, flag, option
 from kluis.cli.service.serve_options import Bind, Certificate, Instances, Key, Metrics, Name, Otlp
-from kluis.errors import UsageError
+from kluis.errors import UsageError, unknown
 from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.cloud import lock
 from kluis.serve.cloud.folder import Folder
@@ -65,6 +65,9 @@ def up(
     pair = serve_settings.pair(certificate, key)
     if pair is not None:  # the process in the background changes its folder
         pair = (pair[0].absolute(), pair[1].absolute())
+    for service in services or ():
+        if service not in (*ALL, "all"):
+            raise unknown("service", service, ALL, "kluis up, without a service, starts all")
     chosen = ALL if not services or "all" in services else tuple(dict.fromkeys(services))
     folder = Folder.create(places.path_of(state))
     if lock.is_occupied(folder):

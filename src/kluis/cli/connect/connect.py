@@ -88,7 +88,9 @@ def _enclave_of(url: str) -> Address:
     if not plain or parts.fragment or not _NAME.fullmatch(f"[{name}]" if ":" in name else name):
         raise UsageError(
             f"connect: want https://host[:port], got {url[:80]!a}",
-            hint="kluis connect forwards to all paths of one enclave",
+            hint="use https: TLS ends inside the enclave"
+            if parts.scheme == "http"
+            else "kluis connect forwards to all paths of one enclave",
         )
     return Address(name, port)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,7 +106,9 @@ def attest(
     try:
         challenge = bytes.fromhex(nonce)
     except ValueError:
-        raise UsageError(f"--nonce: want hex, got {nonce[:32]!a}") from None
+        odd = len(nonce) % 2 and not set(nonce) - set(string.hexdigits)
+        want = f"two hex digits a byte, got {len(nonce)} digits:" if odd else "hex, got"
+        raise UsageError(f"--nonce: want {want} {nonce[:32]!a}") from None
     if len(challenge) > MAX_NONCE:
         raise UsageError(f"--nonce: want at most {MAX_NONCE} bytes, got {len(challenge)}")
     payload = _payload(app_data)

@@ -42,7 +42,7 @@ def receipt(
     service, digest = reading.certificate(service_cert), reading.claims(claims, claims_digest)
     if url is None:
         path = Path(wanted)
-        what, data, prefix = path.name, reading.read(path), ""
+        what, data, prefix = f"{path.name}: receipt", reading.read(path), ""
     else:
         what, data, prefix = _fetch_receipt(url, service_cert, wanted, cose=cose)
     proof = reading.receipt_of(data, what)

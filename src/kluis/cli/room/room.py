@@ -81,10 +81,12 @@ def init(
         "fingerprint": printed,
     }
     lines = [
-        f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}",
+        render.fold(f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}"),
         f"room {opened.file.room[:16]}..",
         *about(title=opened.file.title, purpose=opened.file.purpose),
-        f"fingerprint {printed}: read it to the other parties, over another channel than this folder",
+        render.fold(
+            f"fingerprint {printed}: read it to the other parties, over another channel than this folder"
+        ),
     ]
     render.out(value, "\n".join(lines))
     record(opened, home, "party.joined", party)

@@ -100,7 +100,7 @@ def approve(
     text = f"{party} signed {agreement.hash}; " + (
         f"still to sign: {', '.join(missing)}" if missing else "all signed"
     )
-    render.out({"agreement": agreement.hash, "signed": party, "missing": missing}, text)
+    render.out({"agreement": agreement.hash, "signed": party, "missing": missing}, render.fold(text))
     record(opened, home, "agreement.signed", agreement.hash)
 
 

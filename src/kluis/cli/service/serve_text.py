@@ -138,7 +138,7 @@ ledger = ConfidentialLedgerClient(
 # kluis ledger propose FILE --url URL --as STATE/members/member0 \\
 #     --service-cert STATE/service_cert.pem
 # kluis ledger status --url URL --policy FILE, of purpose channel
-# read_ledger.py --uncommitted STATE/ledger""",
+# CCF's tool: read_ledger.py --uncommitted STATE/ledger""",
     "provisioning": """\
 # dcap_qvl.get_collateral("{url}", quote)
 # with SSL_CERT_FILE=CA in the environment""",

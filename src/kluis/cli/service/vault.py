@@ -192,6 +192,12 @@ def _image_ids(paths: list[Path] | None, ids: list[str] | None) -> tuple[str, ..
             raise UsageError(f"--image-id: want 64 hex digits, got {each[:80]!a}", hint=_NAME_IT)
     if not paths and not ids:
         raise UsageError("vault: want --image FILE or --image-id HEX, got neither", hint=_NAME_IT)
+    for path in paths or ():
+        if not path.exists():
+            raise UsageError(
+                f"{path}: cannot be read: No such file or directory",
+                hint="kluis serve keyvault writes its image: start it first",
+            )
     return tuple(each.hex() for each in image_ids.measure(paths or ())) + tuple(
         each.lower() for each in ids or ()
     )

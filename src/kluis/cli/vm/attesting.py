@@ -63,6 +63,12 @@ def attest(
         "root": configuration.root.hex(),
     }
     rows = [(key, value) for key, value in shown.items() if key != "registers"]
-    lines = [(key, ", ".join(value) if isinstance(value, list) else str(value)) for key, value in rows]
-    lines += list(shown["registers"].items())
-    render.out(shown, render.table([(key, value or "nothing") for key, value in lines]))
+    rows += shown["registers"].items()
+    render.out(shown, render.fold(render.table([(key, cell(value)) for key, value in rows])))
+
+
+def cell(value: Any) -> str:
+    """A value of a machine, for people."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return (", ".join(value) if isinstance(value, list) else str(value)) or "nothing"

@@ -74,7 +74,7 @@ def measure(
     if corim is not None:
         render.save(corim, reference.encode(measured))
         render.note(f"written: {corim}")
-    render.out(measured.document(), render.table(rows))
+    render.out(measured.document(), render.fold(render.table(rows)))
 
 
 def show(folder: Folder) -> None:
@@ -94,10 +94,13 @@ def _show(guest: Guest) -> None:
             for part, path in guest.paths.items()
         },
     }
-    rows = [(name, str(value[name])) for name in ("release", "kernel", "command_line", "root_hash")]
+    rows = [
+        ("kernel version" if name == "kernel" else name, str(value[name]))
+        for name in ("release", "kernel", "command_line", "root_hash")
+    ]
     rows += [(part, f"{each['path']} ({each['bytes']} bytes)") for part, each in value["files"].items()]
     rows += [(f"{part} SHA-256", each["sha256"]) for part, each in value["files"].items()]
-    render.out(value, render.table(rows))
+    render.out(value, render.fold(render.table(rows)))
 
 
 GROUP = group("guest", "The guest: kernel, initial RAM disk and root file system.", (build, measure, show))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from kluis.cli import render
 from kluis.cli.parameters import Output, argument, flag, option
-from kluis.cli.vm.attesting import attest
+from kluis.cli.vm.attesting import attest, cell
 from kluis.errors import UsageError
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
@@ -111,11 +111,14 @@ def stop(name: Name) -> None:
 
 
 def _show(shown: dict[str, Any]) -> None:
-    rows = [
-        (name.removesuffix("_mb"), ", ".join(value) if isinstance(value, list) else str(value))
-        for name, value in shown.items()
-    ]
-    render.out(shown, render.table([(name, value or "nothing") for name, value in rows]))
+    rows = [(name.removesuffix("_mb"), _cell(name, value)) for name, value in shown.items()]
+    render.out(shown, render.fold(render.table(rows)))
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "ports":
+        return f"{value} streams; an enclave takes three"
+    return cell(value)
 
 
 COMMANDS = (start, show, attest, root, console, stop, list_)

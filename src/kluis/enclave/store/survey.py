@@ -133,7 +133,10 @@ def set_back(want: int, got: int) -> AuthenticityError:
     """The error if the host shows an epoch before a known one."""
     return AuthenticityError(
         f"store: last commit: want epoch {want} or later, got {got}",
-        hint="the host set the store back, or withholds what was written since",
+        hint=(
+            "the host rolled the store back, or withholds newer commits: restore the store's newest state;"
+            " or, with an older backup of the store, the platform's state of the same time"
+        ),
         code="store_rollback",
     )
 

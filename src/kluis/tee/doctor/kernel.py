@@ -69,20 +69,16 @@ def descriptors() -> Finding:
     if limit == resource.RLIM_INFINITY or limit >= linux.DESCRIPTORS:
         seen = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit}, want {linux.DESCRIPTORS}"
         return _process("RLIMIT_NOFILE", State.OK, seen)
-    fix = _limit_fix("nofile", linux.DESCRIPTORS, f"LimitNOFILE={linux.DESCRIPTORS}")
+    fix = _limit_fix("nofile", str(linux.DESCRIPTORS), f"LimitNOFILE={linux.DESCRIPTORS}")
     return _process("RLIMIT_NOFILE", State.MISSING, f"{limit}, want {linux.DESCRIPTORS}", fix)
 
 
 def _memlock_fix() -> str:
-    return _limit_fix("memlock", 1 << 20, "LimitMEMLOCK=1G")
+    return _limit_fix("memlock", "unlimited", "LimitMEMLOCK=infinity")
 
 
-def _limit_fix(item: str, value: int, unit: str) -> str:
-    user = os.environ.get("USER", str(os.getuid()))
-    return (
-        f"echo '{user} - {item} {value}' | sudo tee -a /etc/security/limits.d/kluis.conf, and log in again "
-        f"(a service: {unit})"
-    )
+def _limit_fix(item: str, value: str, unit: str) -> str:
+    return f"{linux.limits_line(item, value)}, and log in again (a service: {unit})"
 
 
 def user_namespaces() -> Finding:
@@ -104,11 +100,11 @@ def user_namespaces() -> Finding:
             "user namespaces", State.OK, "one was entered" + (" (root does not need it)" if is_root() else "")
         )
     if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
-        fix = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        fix = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     elif setting("/proc/sys/kernel/unprivileged_userns_clone") == "0":
-        fix = "sysctl -w kernel.unprivileged_userns_clone=1"
+        fix = "sudo sysctl -w kernel.unprivileged_userns_clone=1"
     else:
-        fix = "sysctl -w user.max_user_namespaces=15000"
+        fix = "sudo sysctl -w user.max_user_namespaces=15000"
     return _process(
         "user namespaces", State.ABSENT if is_root() else State.MISSING, tried.stderr.strip(), fix
     )

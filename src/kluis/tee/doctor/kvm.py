@@ -28,10 +28,12 @@ def probe(boot_seconds: int) -> Finding:
         return _kvm(
             State.ABSENT,
             f"no {DEVICE}",
-            "enable virtualisation in the firmware, or nested on the host; modprobe kvm",
+            "enable virtualisation in the firmware, or nested on the host; sudo modprobe kvm",
         )
     if not os.access(DEVICE, os.R_OK | os.W_OK):
-        return _kvm(State.PARTIAL, f"{DEVICE} may not be opened", "adduser $USER kvm, and log in again")
+        return _kvm(
+            State.PARTIAL, f"{DEVICE} may not be opened", "sudo adduser $(id -un) kvm, and log in again"
+        )
     kind = "in hardware" if flags() & {"vmx", "svm"} else "in software (no vmx or svm flag)"
     if problem := halts():
         return _kvm(State.PARTIAL, f"{kind}; a guest of eleven bytes: {problem}")

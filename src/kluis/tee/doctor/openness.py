@@ -13,6 +13,8 @@ from pathlib import Path
 from kluis.tee.doctor.finding import Finding, Part, State, setting
 
 KERNEL = "/proc/sys/kernel"
+LSM = "/sys/kernel/security/lsm"
+"""The kernel's security modules, in the order of the boot parameter; ``capability`` is always the first."""
 
 
 def probe() -> list[Finding]:
@@ -45,7 +47,7 @@ def bpf() -> Finding:
 def lockdown() -> Finding:
     """Whether the kernel restricts root: kprobes, reads by uprobes, /dev/mem, unsigned modules."""
     mode = setting("/sys/kernel/security/lockdown")
-    fix = "boot with lsm=lockdown,... lockdown=confidentiality"
+    fix = _lsm("lockdown") + " lockdown=confidentiality"
     if mode is None:
         return _open("lockdown", "the kernel has none, or securityfs is not mounted", fix)
     chosen = mode.partition("[")[2].partition("]")[0]
@@ -61,7 +63,7 @@ def yama() -> Finding:
         return _open(
             "Yama",
             "the kernel does not have it: only the guardian keeps debuggers out",
-            "boot with lsm=yama,...",
+            _lsm("yama"),
         )
     if scope == "3":
         return Finding(
@@ -114,12 +116,21 @@ def swap() -> Finding:
     return _open(
         "swap",
         f"{len(areas)} in use: secret memory never goes there, other memory may",
-        "swapoff -a, or encrypted swap",
+        "sudo swapoff -a, or encrypted swap",
     )
 
 
+def _lsm(name: str) -> str:
+    """The boot parameter that adds a security module to those of now: a list that omits one turns it off."""
+    running = setting(LSM)
+    if not running:
+        return f"boot with {name} in front of the others in lsm="
+    others = [module for module in running.split(",") if module not in ("capability", name)]
+    return f"boot with lsm={','.join([name, *others])}"
+
+
 def _sysctl(name: str, value: str) -> str:
-    return f"sysctl -w {name}={value} (to keep it: a file in /etc/sysctl.d)"
+    return f"sudo sysctl -w {name}={value} (to keep it: a file in /etc/sysctl.d)"
 
 
 def _closed_finding(name: str, seen: str) -> Finding:

@@ -139,7 +139,7 @@ def read_head(f: BinaryIO, what: str = "image") -> Head:
     if (magic := f.read(len(MAGIC))) != MAGIC:
         raise FormatError(
             f"{what}.magic at 0x0: want {MAGIC!r}, got {magic!r}",
-            hint="a .kluis file is made by: kluis build DIR -o FILE",
+            hint="a .kluis file is made by: kluis build DIR -o FILE --key KEY",
         )
     manifest_bytes = _block(f, size, 4, manifest.MAX_MANIFEST_BYTES, f"{what}.manifest")
     parsed = manifest.parse(manifest_bytes)

@@ -81,7 +81,7 @@ def _check_architecture(paths: Iterable[str]) -> None:
     if architectures and manifest.LOADER not in architectures:
         raise UnavailableError(
             f"image: architecture: want x86-64, got {', '.join(sorted(architectures.values()))}",
-            hint="build it on x86-64: kluis build DIR -o FILE",
+            hint="build it on x86-64: kluis build DIR -o FILE --key KEY",
             code="architecture",
         )
 

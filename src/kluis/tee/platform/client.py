@@ -131,7 +131,7 @@ class Platform:
             image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise UsageError(
-                f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
+                f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE --key KEY makes one"
             ) from None
         connection = self._connect()
         try:

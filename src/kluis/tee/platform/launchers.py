@@ -32,7 +32,7 @@ def check_launcher(read: images.Image) -> None:
 def _other_runtime(own: str, other: str) -> str:
     """How to fix an image for another runtime: by another build or platform, depending on its Python."""
     mine, its = (".".join(each.split(".")[:2]) for each in (own, other))
-    build = f"build it again: kluis build DIR -o FILE, with a kluis of Python {mine} as this platform is"
+    build = f"build it again: kluis build DIR -o FILE --key KEY, with a kluis of Python {mine}, as here"
     if mine == its:
         return build
     return (

@@ -206,10 +206,15 @@ def missing(heap_bytes: int) -> frozenset[str]:
     return frozenset(lacks)
 
 
+def limits_line(item: str, value: str) -> str:
+    """The command that adds one limit for the user that types it, and changes nothing else."""
+    return f'echo "$(id -un) - {item} {value}" | sudo tee -a /etc/security/limits.d/kluis.conf'
+
+
 FIXES = {
     "secret-memory": (
         "needs Linux 5.14 without secretmem.enable=0, and a limit on locked memory above the heap:"
-        " echo '* - memlock unlimited' | sudo tee /etc/security/limits.d/kluis.conf, and log in again;"
+        f" {limits_line('memlock', 'unlimited')}, and log in again;"
         " a systemd unit: LimitMEMLOCK=infinity; in a container, the flags that kluis doctor prints there"
     ),
     "landlock": "needs a kernel with CONFIG_SECURITY_LANDLOCK and landlock in the lsm= boot parameter",

@@ -146,7 +146,7 @@ class RemotePlatform:
                     return self._launch(file, head, allow_missing, sockets or {}, fresh=True)
         except OSError as error:
             raise UsageError(
-                f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
+                f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE --key KEY makes one"
             ) from None
 
     def root_pem(self) -> bytes:

@@ -244,7 +244,10 @@ def test_the_command_shows_a_guest(guest: Guest, capsys: pytest.CaptureFixture[s
         part: digest.hex() for part, digest in guest.digests.items()
     }
     assert run(["vm", "guest", "show", str(folder)]) == 0
-    assert guest.digests["root"].hex() in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert guest.digests["root"].hex() in shown
+    names = [line.partition("  ")[0] for line in shown.splitlines()]
+    assert (names[1], len(names)) == ("kernel version", len(set(names)))
     whole = guest.initrd.read_bytes()
     guest.initrd.write_bytes(whole + b"\0")
     try:

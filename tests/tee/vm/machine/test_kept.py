@@ -81,7 +81,7 @@ def test_a_second_of_the_same_name(guest: str) -> None:
     with pytest.raises(UnavailableError, match="machine one: runs already") as caught:
         kept.start(Settings("one", guest, memory_mb=128))
 
-    assert caught.value.hint == "kluis vm stop one"
+    assert caught.value.hint == "kluis vm show one; or start one with another --name"
     assert kept.show("one") == first
 
 
@@ -163,9 +163,16 @@ def test_one_that_never_answers(guest: str, debug: bool) -> None:
         "machine_silent",
         "machine one: platform: no answer in 0.5 s, with tcg and direct boot",
     )
-    assert caught.value.hint == ("" if debug else "kluis vm stop one; after kluis vm start --debug, ") + (
+    started = f"kluis vm start --guest {guest} --name one-debug --debug"
+    assert caught.value.hint == (
         "kluis vm console one prints its log"
+        if debug
+        else f"{started}; then kluis vm console one-debug prints its log"
     )
+    if not debug:
+        with pytest.raises(UnavailableError, match="want a debug machine") as refused:
+            kept.console("one")
+        assert refused.value.hint == started
     assert kept.show("one")["name"] == "one"
 
 

@@ -22,7 +22,7 @@ def main(url: str) -> None:
         with httpx.Client(transport=attested.transport(POLICY), base_url=url, timeout=60) as client:
             answer = client.post("/mean", json={"ages": [61, 58, 70, 66, 49]})
     except KluisError as error:
-        sys.exit(f"nothing was sent: {error}")
+        sys.exit("\n".join([f"nothing was sent: {error}", *getattr(error, "__notes__", [])]))
     except httpx.ConnectError as error:
         sys.exit(f"{url} cannot be reached: {error}")
     result = attested.attestation(answer)

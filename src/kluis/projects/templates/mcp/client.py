@@ -59,5 +59,5 @@ if __name__ == "__main__":
         if isinstance(reason, httpx2.ConnectError):
             sys.exit(f"{sys.argv[1]} cannot be reached: {reason}")
         if reason is not None:
-            sys.exit(f"nothing was sent: {reason}")
+            sys.exit("\n".join([f"nothing was sent: {reason}", *getattr(reason, "__notes__", [])]))
         raise

@@ -56,7 +56,7 @@ if __name__ == "__main__":
     try:
         main(given)
     except KluisError as error:
-        sys.exit(f"nothing was sent: {error}")
+        sys.exit("\n".join([f"nothing was sent: {error}", *getattr(error, "__notes__", [])]))
     except (APIConnectionError, httpx.ConnectError) as error:
         reason = error.__cause__ if isinstance(error, APIConnectionError) else error
         if not isinstance(reason, httpx.ConnectError):

@@ -290,7 +290,10 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
         raise AuthenticityError(
             f"log: ends with {ledger.last}, and the witness has {witnessed.seqno}: entries {first} to"
             f" {witnessed.seqno} are missing",
-            hint="give the ledger's folder back its last files; no service can go on without them",
+            hint=(
+                "restore the last files of the ledger's folder; or, with an older backup, the platform's"
+                " state of the same time"
+            ),
             code="ledger_behind",
         )
     if not ledger.continues(witnessed):

@@ -157,7 +157,7 @@ class Launcher:
             UnavailableError: a protection is missing that may not be missing.
         """
         if not stat.S_ISREG(os.fstat(image).st_mode):
-            raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
+            raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE --key KEY makes one")
         with open(os.dup(image), "rb") as file:
             read = images.read_image(file, self.holding.files(user), holding.MOST_INDEX_BYTES)
             read = dataclasses.replace(read, interface=b"")

@@ -89,7 +89,9 @@ def _only_one(where: Path, name: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UnavailableError(
-                f"machine {name}: runs already", hint=f"kluis vm stop {name}", code="machine_runs"
+                f"machine {name}: runs already",
+                hint=f"kluis vm show {name}; or start one with another --name",
+                code="machine_runs",
             ) from None
         for old in ("ended", "socket"):
             (where / old).unlink(missing_ok=True)
@@ -209,7 +211,7 @@ def _answer(settings: Settings, machine: Machine, request: dict[str, Any], to: s
             if not settings.debug:
                 raise UnavailableError(
                     f"machine {settings.name}: console: want a debug machine, got another",
-                    hint="kluis vm start --debug",
+                    hint=kept.debug_line(settings.name, settings.guest),
                     code="machine_not_debug",
                 )
             answer: dict[str, Any] = {"text": machine.console.text()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -101,7 +102,7 @@ def start(settings: Settings) -> dict[str, Any]:
     if _answers(where):
         raise UnavailableError(
             f"machine {settings.name}: runs already",
-            hint=f"kluis vm stop {settings.name}",
+            hint=f"kluis vm show {settings.name}; or start one with another --name",
             code="machine_runs",
         )
     where.mkdir(mode=0o700, exist_ok=True)
@@ -221,6 +222,11 @@ def _connect(name: str) -> socket.socket:
 def _answers(where: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         return connection.connect_ex(str(where / "socket")) == 0
+
+
+def debug_line(name: str, guest: str) -> str:
+    """The command that starts a debug machine like one that runs, next to it."""
+    return f"kluis vm start --guest {shlex.quote(guest)} --name {name}-debug --debug"
 
 
 def _check(answer: dict[str, Any]) -> dict[str, Any]:

@@ -75,10 +75,12 @@ def await_platform(name: str, seconds: float | None = None) -> RemotePlatform:
             return remote
         time.sleep(min(PAUSE_SECONDS, left))
     about = kept.show(name)
-    kind, log = f"{about['accelerator']} and {about['boot']} boot", f"kluis vm console {name} prints its log"
+    kind, log = f"{about['accelerator']} and {about['boot']} boot", f"kluis vm console {name}"
     raise UnavailableError(
         f"machine {name}: platform: no answer in {limit:g} s, with {kind}",
-        hint=log if about["debug"] else f"kluis vm stop {name}; after kluis vm start --debug, {log}",
+        hint=f"{log} prints its log"
+        if about["debug"]
+        else f"{kept.debug_line(name, about['guest'])}; then {log}-debug prints its log",
         code="machine_silent",
     )
 
