@@ -99,8 +99,8 @@ def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
         "qemu-system-x86",
         "seabios",
     }
-    line = '@HYPOTHESIS_PROFILE=full $(PY) -m pytest -m "slow or hypothesis"'
-    assert f"scripts/setup.sh slow\n\t{line}\n" in (ROOT / "Makefile").read_text()
+    line = '@HYPOTHESIS_PROFILE=full MARKS="slow or hypothesis" PY=$(PY) scripts/test.sh'
+    assert f"scripts/setup.sh slow\n\t{line} -n " in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be somebody else")

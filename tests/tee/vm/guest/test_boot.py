@@ -15,6 +15,7 @@ import pytest
 from kluis.errors import UnavailableError
 from kluis.tee.image.build import builder
 from kluis.tee.inside import boot
+from kluis.tee.platform import start
 from kluis.tee.process import native
 from kluis.tee.vm.guest import Guest, build, content, measure, needs
 from tests.meta import guest as debian
@@ -48,7 +49,7 @@ def test_the_platform_starts_before_the_agent(monkeypatch: pytest.MonkeyPatch, t
             with (tmp_path / "ran").open("a") as file:
                 file.write("runs ")
 
-    monkeypatch.setattr(boot.start, "Starting", Starting)
+    monkeypatch.setattr(start, "Starting", Starting)
     boot.main()
     assert (tmp_path / "ran").read_text() == "/k/python runs __main__"
     assert "kluis_stand_in_agent" not in sys.modules
@@ -201,6 +202,6 @@ def test_an_error_is_one_line_on_the_console(
     def fail(base: Path) -> None:
         raise UnavailableError("emulated: want an answer of 4000 bytes, got 0", hint="the host ended")
 
-    monkeypatch.setattr(boot.start, "Starting", fail)
+    monkeypatch.setattr(start, "Starting", fail)
     assert boot.main() == 7
     assert capsys.readouterr().out == "kluis: emulated: want an answer of 4000 bytes, got 0; the host ended\n"
