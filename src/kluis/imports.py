@@ -1,8 +1,8 @@
 """Imports that take less time, for programs whose start is waited for.
 
 Most libraries compile their regular expressions, in Python, when they are imported, and a program uses few of
-them: a platform uses a handful of 53. Their compiler and the garbage collector take a sixth of its imports. See
-``docs/decisions/0059-imports-without-unused-patterns.md``.
+them: a platform uses a handful of 53. Their compiler and the garbage collector take a sixth of its imports.
+See ``docs/decisions/0059-imports-without-unused-patterns.md``.
 """
 
 from __future__ import annotations
