@@ -227,3 +227,12 @@ def test_numbers_that_are_no_integers_where_they_may_be() -> None:
     for text in (b"NaN", b"-Infinity", b"9007199254740992"):
         with pytest.raises(FormatError):
             jcs.loads(text, "x", real=lambda digits: digits)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("opening", [b"[", b'["\\n",'])
+def test_deep_in_little_memory(opening: bytes) -> None:
+    """What is large and deep is refused at its first level too many, before it is read to its end."""
+    data = opening * ((64 << 20) // len(opening))
+    with pytest.raises(FormatError, match="nested more than 32 deep"):
+        jcs.check_nesting(data, "it", jcs.MAX_DEPTH)

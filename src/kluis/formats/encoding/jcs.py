@@ -125,11 +125,16 @@ def check_nesting(data: bytes, what: str, max_depth: int) -> None:
         brackets = _outside_strings(data).translate(None, _NO_BRACKETS)
         # Each round removes at most two levels.
         for _ in range(max_depth // 2):
+            before = len(brackets)
             brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
             if not brackets:
                 return
+            if len(brackets) == before:
+                break
     depth = 0
-    for token in _NESTING.findall(data):
+    # One at a time: a list of all takes eight times the memory of data that consists of brackets.
+    for found in _NESTING.finditer(data):
+        token = found[0]
         if token in b"[{":
             depth += 1
             if depth > max_depth:
