@@ -230,7 +230,7 @@ def test_numbers_that_are_no_integers_where_they_may_be() -> None:
 
 
 @pytest.mark.usefixtures("little_memory")
-@pytest.mark.parametrize("opening", [b"[", b'["\\n",'])
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'["\\n",'])
 def test_deep_in_little_memory(opening: bytes) -> None:
     """What is large and deep is refused at its first level too many, before it is read to its end."""
     data = opening * ((64 << 20) // len(opening))

@@ -20,6 +20,7 @@ MAX_INTEGER: Final = (1 << 53) - 1
 MAX_SIZE: Final = 1 << 20
 MAX_DEPTH: Final = 32
 _NESTING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{\]}]', re.DOTALL)
+_MOST_QUOTES: Final = 1 << 20  # each takes some 50 bytes while strings are cut out
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 _ESCAPED: Final = re.compile(r'["\\\x00-\x1f]')
@@ -121,7 +122,7 @@ def check_nesting(data: bytes, what: str, max_depth: int) -> None:
     """
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return
-    if b"\\" not in data:
+    if b"\\" not in data and data.count(b'"') <= _MOST_QUOTES:
         brackets = _outside_strings(data).translate(None, _NO_BRACKETS)
         # Each round removes at most two levels.
         for _ in range(max_depth // 2):
