@@ -135,10 +135,10 @@ def share_secret(
 
     Args:
         secret: the latest.
-        participants: members of whom ``threshold`` together recover it.
+        participants: members of whom ``threshold`` together open it.
         threshold: 1..their number.
         random: gives so many unpredictable bytes.
-        owners: members of whom each recovers it without others.
+        owners: members of whom each opens it without others.
         previous: seqno of the entry that holds the secret before; None if there is none.
 
     Raises:

@@ -102,7 +102,7 @@ def test_a_real_ledger(kluis: Kluis, tmp_path: Path) -> None:
     folder = real.VECTORS / "dr_double_sealed" / "ledger"
     said = kluis("ledger", "explain", change, folder)
     assert said.code == 0
-    assert "also  recovery shares are written for 3 participants, of whom 2 recover the service" in said.out
+    assert "are written for 3 participants, of whom 2 open the ledger secret" in said.out
 
     recorded = next(
         key.decode()

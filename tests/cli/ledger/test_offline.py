@@ -74,6 +74,15 @@ def test_verify(made: Path, kluis: Kluis) -> None:
     assert kluis("ledger", "verify", made, "--level", "x").code == 2
 
 
+def test_collateral_wants_a_root(made: Path, kluis: Kluis, tmp_path: Path) -> None:
+    """Without one no evidence is judged, so that the command does not run as if it were."""
+    for name in (tmp_path / "none", made / "receipt.json"):
+        said = kluis("ledger", "verify", made, "--collateral", name)
+        assert (said.code, said.out) == (2, "")
+        assert "error: --collateral: want --root too: only with both" in said.err
+        assert "hint: --root names who signed it" in said.err
+
+
 def test_copies_of_other_nodes(made: Path, kluis: Kluis, tmp_path: Path) -> None:
     """The same ledger agrees; another one is a fork from its first entry on."""
     said = kluis("ledger", "verify", made, "--copy", made)

@@ -81,7 +81,7 @@ def test_a_proposals_id_is_made_of_the_root_before_it_and_its_signature(world: W
 
 
 def test_a_rekey_changes_the_secret_and_a_restart_reads_both(world: World) -> None:
-    """Entries before and after are read, and members' shares open the latest secret."""
+    """Entries before and after are read, and a member's share has the size of one."""
     ids: list[str] = []
 
     async def first(served: Served) -> None:

@@ -36,7 +36,7 @@ def verify(
     ] = None,
     service_cert: Service = None,
     root: Annotated[Path | None, option("A root, to judge the nodes' evidence with.", "ROOT")] = None,
-    collateral: Annotated[Path | None, option("The platform's collateral, for the same.", "FILE")] = None,
+    collateral: Annotated[Path | None, option("The platform's collateral, for --root.", "FILE")] = None,
     secrets: Secrets = None,
     level: Annotated[
         str,
@@ -64,6 +64,11 @@ def verify(
         raise UsageError(f"--level: want full or all, got {level[:32]!a}")
     if receipts and not expect_at_least:
         raise UsageError(f"{receipts[0][:80]!a}: want --expect-at-least before a receipt")
+    if collateral is not None and root is None:
+        raise UsageError(
+            "--collateral: want --root too: only with both is the nodes' evidence judged",
+            hint="--root names who signed it: a file of kluis platform root, or a name of kluis trust list",
+        )
     report = audit.audit(
         reading.sources(folder),
         level=audit.Level(level),

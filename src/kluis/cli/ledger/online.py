@@ -317,7 +317,7 @@ def _founder(path: Path) -> dict[str, str]:
 
 
 def _check_threshold(threshold: int, founders: list[dict[str, str]]) -> None:
-    """Refuse a new ledger that its members could not recover, before its image is built.
+    """Refuse a new ledger whose secret its members could not open, before its image is built.
 
     Raises:
         UsageError: fewer members than the threshold have an encryption key.

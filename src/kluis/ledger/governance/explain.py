@@ -123,8 +123,8 @@ class _Described:
                 f"threshold ({threshold})"
             )
         self.lines.append(
-            f"recovery shares are written for {len(participants)} participants, of whom {threshold} recover "
-            f"the service{f', and for {len(owners)} owners' if owners else ''}"
+            f"recovery shares are written for {len(participants)} participants, of whom {threshold} open "
+            f"the ledger secret{f', and for {len(owners)} owners' if owners else ''}"
         )
 
     def endorse_node(self, request: str, valid_from: str, days: int) -> str:

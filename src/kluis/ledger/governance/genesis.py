@@ -28,7 +28,7 @@ class FirstMember:
 
     Attributes:
         certificate: PEM.
-        encryption_key: PEM of an RSA key, for a recovery share; None: the member takes no part in recovery.
+        encryption_key: PEM of an RSA key, for a recovery share; None: the member gets no share.
         data: anything that JSON holds.
         recovery_role: of ``ROLES``; None: a participant if there is an encryption key.
     """
@@ -74,7 +74,7 @@ def genesis(
         service_certificate: PEM.
         members: at least one.
         node: the first.
-        threshold: how many participants recover the service together.
+        threshold: how many participants open the ledger secret together.
         source: of the constitution; None: ours.
         service_data: anything that JSON holds.
         window: how many recent proposals are kept; None: 100.

@@ -1,4 +1,4 @@
-"""Recovery shares, from the members' side: what each is given, and what they submit to recover a ledger.
+"""Recovery shares, from the members' side: what each is given, and what they submit after a disaster.
 
 A submitted share is kept encrypted under the present ledger secret, so that another node can go on counting.
 
