@@ -54,7 +54,7 @@ def test_sample(made: Path, kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_verify(made: Path, kluis: Kluis) -> None:
-    """Every check has its line; with a pin, receipts and secrets there are more."""
+    """Every check that holds has its line, next to notes; with a pin, receipts and secrets there are more."""
     said = kluis(
         "ledger", "verify", made, "--service-cert", made / "service_cert.pem",
         "--secrets", made / "secrets.txt",
@@ -69,6 +69,8 @@ def test_verify(made: Path, kluis: Kluis) -> None:
     assert any("private             60 entries opened" in line for line in lines)
     assert any("verified until 2.60" in line for line in lines)
     assert any("leave no trace in a ledger: --expect-at-least finds them" in line for line in lines)
+    held = [line.split()[1] for line in lines if line.startswith("ok")]
+    assert len(held) == len(set(held))
     value = json.loads(kluis("ledger", "verify", made, "--json", "--level", "full").out)
     assert (value["ok"], value["entries"], value["verified_until"]) == (True, 60, "2.60")
     assert kluis("ledger", "verify", made, "--level", "x").code == 2
@@ -150,7 +152,9 @@ def test_a_dropped_suffix(made: Path, kluis: Kluis, tmp_path: Path) -> None:
     assert [line for line in both.out.splitlines() if line.startswith("FAIL")] == [
         line for line in said.out.splitlines() if line.startswith("FAIL")
     ]
-    assert "2.60: want entry 2.60, got a ledger that ends with 2." in said.out
+    (failure,) = [line for line in said.out.splitlines() if line.startswith("FAIL")]
+    assert failure.startswith("FAIL  receipts            2.60: want entry 2.60, got a ledger that ends")
+    assert "ledger_" not in failure  # it is in no file
 
 
 def test_another_service(made: Path, kluis: Kluis, tmp_path: Path) -> None:

@@ -180,9 +180,9 @@ def test_a_receipt_is_verified_before_it_is_written(
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),
         (
             ("up", "--state", "s", "--threshold", "5"),
-            "--threshold: want 1 to 1, since 1 member has an encryption key, got 5",
+            "--threshold: want 1, since 1 member has an encryption key, got 5",
         ),
-        (("up", "--state", "s", "--threshold", "0"), "--threshold: want 1 to 1"),
+        (("up", "--state", "s", "--threshold", "0"), "--threshold: want 1, since"),
         (
             ("up", "--state", "s", "--member", __file__),
             "--threshold 1: no member has an encryption key, for a recovery share",
@@ -197,6 +197,22 @@ def test_what_cannot_be_meant_is_refused(
     said = kluis("ledger", *argv)
     assert (said.code, problem in said.err) == (2, True), said.err
     assert not any(tmp_path.iterdir())
+
+
+def test_what_a_new_ledger_only_takes(tmp_path: Path, kluis: Kluis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its help marks each such option; an existing ledger keeps its choice, and no note states another."""
+    shown = kluis("ledger", "up", "--help").out.partition("Options:")[2].split()
+    for name in ("--member", "--user", "--threshold", "--constitution", "--cose-only", "--public"):
+        rest = " ".join(shown[shown.index(name) + 1 :])
+        assert "Counts for a new ledger only." in rest.partition(" --")[0], name
+
+    monkeypatch.setattr("kluis.cli.service.serve_run.run", lambda plan: None)
+    up = ("ledger", "up", "--state", tmp_path, "--cose-only")
+    assert "only the service signs" in kluis(*up).err
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger/ledger_1").touch()
+    said = kluis(*up)
+    assert (said.code, said.err) == (0, "")
 
 
 def test_keys_that_are_there_stay(tmp_path: Path, kluis: Kluis) -> None:

@@ -54,7 +54,7 @@ def verify(
 ) -> None:
     """Check a ledger from its files.
 
-    Prints one line for each check, with the file and entry where it fails.
+    Prints a line for each check that holds, and for each failure, with its file and entry if it is in one.
 
     Entries that were taken from the end leave no trace in a ledger: give receipts to find them missing.
     """

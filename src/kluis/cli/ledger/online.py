@@ -31,6 +31,7 @@ As = Annotated[
         show_default=False,
     ),
 ]
+_NEW_ONLY = "Counts for a new ledger only."
 
 
 def init(
@@ -63,7 +64,7 @@ def up(
         list[Path] | None,
         option(
             "A founding member's certificate, NAME_cert.pem; NAME_enc_pubk.pem next to it gives "
-            "it a recovery share. May be repeated. Counts for a new ledger only.",
+            f"it a recovery share. May be repeated. {_NEW_ONLY}",
             "PEM",
         ),
     ] = None,
@@ -73,21 +74,28 @@ def up(
     user: Annotated[
         list[str] | None,
         option(
-            "A certificate's role in Azure's API, such as Administrator; may be repeated. Counts "
-            "for a new ledger only.",
+            f"A certificate's role in Azure's API, such as Administrator; may be repeated. {_NEW_ONLY}",
             "PEM=ROLE",
         ),
     ] = None,
-    threshold: Annotated[int, option("Recovery shares that open the ledger's secret.", "N")] = 1,
-    constitution: Annotated[Path | None, option("Another constitution than that of Kluis.", "JS")] = None,
+    threshold: Annotated[int, option(f"Recovery shares that open the ledger's secret. {_NEW_ONLY}", "N")] = 1,
+    constitution: Annotated[
+        Path | None, option(f"Another constitution than that of Kluis. {_NEW_ONLY}", "JS")
+    ] = None,
     witness_every: Annotated[
         str,
         option("How often the platform's counter hears of the log, as 1s; 0: before each answer.", "TIME"),
     ] = "0",
     cose_only: Annotated[
-        bool, flag("No node signs, only the service: Azure's clients then verify no receipt.", "--cose-only")
+        bool,
+        flag(
+            f"No node signs, only the service: Azure's clients then verify no receipt. {_NEW_ONLY}",
+            "--cose-only",
+        ),
     ] = False,
-    public: Annotated[bool, flag("Anyone who has the files reads the entries.", "--public")] = False,
+    public: Annotated[
+        bool, flag(f"Anyone who has the files reads the entries. {_NEW_ONLY}", "--public")
+    ] = False,
     store_key: Annotated[
         str,
         option(
@@ -118,13 +126,13 @@ def up(
         "cose_only": cose_only,
         "public": public,
     }
-    if cose_only:
-        render.note("kluis: only the service signs: receipts are COSE, and Azure's clients verify none")
     if constitution is not None:
         settings["constitution"] = _text(constitution)
     founders = [_founder(path) for path in member or ()]
     if not any(state.glob("ledger/ledger_*")):
         _check_threshold(threshold, founders)
+        if cose_only:
+            render.note("kluis: only the service signs: receipts are COSE, and Azure's clients verify none")
     if founders:
         settings["members"] = founders
     if user:
@@ -329,7 +337,8 @@ def _check_threshold(threshold: int, founders: list[dict[str, str]]) -> None:
         problem = f"--threshold {threshold}: no member has an encryption key, for a recovery share"
     else:
         members = "1 member has" if able == 1 else f"{able} members have"
-        problem = f"--threshold: want 1 to {able}, since {members} an encryption key, got {threshold}"
+        want = "1" if able == 1 else f"1 to {able}"
+        problem = f"--threshold: want {want}, since {members} an encryption key, got {threshold}"
     raise UsageError(
         problem,
         hint="a key is NAME_enc_pubk.pem next to --member NAME_cert.pem: kluis ledger init makes both",
