@@ -213,7 +213,7 @@ def test_a_parent_that_anyone_may_write(tmp_path: Path) -> None:
     """Anyone could exchange the folder there: it is refused; with the sticky bit, it is not."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(UnavailableError, match=r"open: anyone may replace what is in it"):
+    with pytest.raises(UnavailableError, match=r"open: others may replace what is in it"):
         Folder.create(tmp_path / "open" / "cloud")
     (tmp_path / "open").chmod(0o1777)
     Folder.create(tmp_path / "open" / "cloud")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis.cleanroom.records import home
 from kluis.errors import UnavailableError
 from kluis.serve.plan import Plan
 from kluis.serve.start import serving
@@ -14,6 +15,8 @@ from kluis.services.clock import SystemClock
 from kluis.tee import places
 from kluis.tee.image.build import cache
 from kluis.tee.places import Places
+from kluis.tee.platform import start
+from kluis.tee.vm.machine import kept
 
 NOBODY = 65534
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives its folders to other users")
@@ -49,7 +52,7 @@ def test_a_link_in_the_place_of_the_cache(tmp_path: Path) -> None:
     theirs.mkdir()
     link.symlink_to(theirs)
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
-    with pytest.raises(UnavailableError, match="want it writable only by you"):
+    with pytest.raises(UnavailableError, match="kluis-cache-0: its owner may replace"):
         cache.at(link)
     assert list(theirs.iterdir()) == []
 
@@ -68,3 +71,38 @@ def test_a_folder_of_another_user_for_services(tmp_path: Path, mode: int) -> Non
     ):
         pass
     assert list(theirs.iterdir()) == []
+
+
+@ROOT
+def test_folders_in_a_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner could exchange what Kluis makes there after every check of it: nothing is made."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(0o755)
+    os.chown(theirs, NOBODY, NOBODY)
+    monkeypatch.setenv("KLUIS_HOME", str(theirs / "home"))
+    for make in (
+        start.start,
+        kept.folder,
+        lambda: cache.at(theirs / "cache"),
+        lambda: home.Home.create(theirs / "party", "clinic"),
+    ):
+        with pytest.raises(UnavailableError, match="theirs: its owner may replace what is in it"):
+            make()
+    assert list(theirs.iterdir()) == []
+
+
+@ROOT
+def test_services_behind_a_link_of_another_user(tmp_path: Path) -> None:
+    """It leads to a folder of root's now, and elsewhere once that was checked."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    ours.mkdir(0o700)
+    (theirs / "services").symlink_to(ours)
+    os.chown(theirs, NOBODY, NOBODY)
+    plan = Plan(services=("provisioning",), state=theirs / "services")
+    with (
+        pytest.raises(UnavailableError, match="theirs: its owner may replace"),
+        serving(plan, SystemClock(), print),
+    ):
+        pass
+    assert list(ours.iterdir()) == []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from kluis import parents
 from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, PolicyError, UnavailableError
 from kluis.frozen import frozen
@@ -306,6 +307,7 @@ def _founds(plan: Plan) -> bool:
 
 
 def _make(state: Path) -> None:
+    parents.require(state, "kluis serve ... --state FOLDER names a folder elsewhere")
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from kluis import parents
 from kluis.errors import UnavailableError
 
 LOCK_SECONDS = 2.0
@@ -19,6 +20,7 @@ ENDING_SECONDS = 30.0
 SEALED = "platform.sealed"
 """File of the secret sealed to a TPM, in the state."""
 _CREDENTIALS = 12
+OWN_HOME = "set KLUIS_HOME to a folder in which only you can write"
 
 
 class Places(NamedTuple):
@@ -129,13 +131,14 @@ def prepare(places: Places, uid: int, gid: int) -> None:
     """Create the directories, and refuse existing ones that others could have prepared.
 
     Raises:
-        UnavailableError: a directory is another user's, or accessible to others; with the command that fixes
-            it.
+        UnavailableError: a directory is another user's, or accessible to others, or another user may exchange
+            it; with the command that fixes it.
     """
     for directory, mode, owner, group in (
         (places.state, 0o700, uid, gid),
         (places.runtime, 0o755, os.geteuid(), os.getegid()),
     ):
+        parents.require(directory, OWN_HOME)
         if not directory.exists():
             directory.mkdir(mode=mode, parents=True)
             _give(directory, mode, owner, group)
@@ -150,7 +153,7 @@ def _give(directory: Path, mode: int, owner: int, group: int) -> None:
     except OSError:
         raise UnavailableError(
             f"{directory}: want the directory that was made, got another thing",
-            hint="set KLUIS_HOME to a folder in which only you can write",
+            hint=OWN_HOME,
             code="state_owner",
         ) from None
     try:
@@ -210,6 +213,6 @@ def require_ours(places: Places, connection: socket.socket) -> None:
     if uid not in (0, os.geteuid()):
         raise UnavailableError(
             f"platform {places.socket}: owner: want {os.geteuid()}, got {uid}",
-            hint="set KLUIS_HOME to a folder in which only you can write",
+            hint=OWN_HOME,
             code="state_owner",
         )

@@ -353,3 +353,21 @@ def test_the_witness_hears_of_each_batch_or_as_often_as_was_chosen(
         assert world.witness.count - before == words - (1 if seconds else 0)
 
     _serve(world, test)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 60.0])
+def test_the_witness_hears_of_the_last_answers_too(world: World, seconds: float) -> None:
+    """Once that time has passed, although nobody writes; and as the node ends, although it has not."""
+    world.settings = {"witness_seconds": seconds}
+    committed = []
+
+    async def test(served: Any, log: Gated) -> None:
+        for number in range(3):
+            await served.write(str(number))
+        committed.append(served.node.ledger.committed.seqno)
+        while seconds < 1 and world.witness.said.seqno != committed[0]:
+            await asyncio.sleep(0.01)
+        assert (world.witness.said.seqno == committed[0]) is (seconds < 1)
+
+    _serve(world, test)
+    assert world.witness.said.seqno == committed[0]

@@ -82,6 +82,23 @@ def test_existing_platform(device: Path, state: Path) -> None:
     assert not (state / "platform.secret").exists()
 
 
+def test_state_from_before_its_tpm(device: Path, state: Path, tmp_path: Path) -> None:
+    """A copy that was made before opens without the TPM, with the same keys, and its counters say so."""
+    before = load_root(state, "process", bytes(32))
+    before.counters.increment("owner", ID)
+    shutil.copytree(state, tmp_path / "older")
+    assert start(state, device) == (2, "witnessed")
+    shutil.rmtree(state)
+    shutil.copytree(tmp_path / "older", state)
+
+    after = load_root(state, "process", bytes(32))
+    assert after.counters.read("owner", ID)[0] == 1
+    assert after.counters.witness == "unwitnessed"
+    assert after.secret.report_root == before.secret.report_root
+    with pytest.raises(UnavailableError, match="is in use by another program, or an earlier platform"):
+        start(state, device)
+
+
 def test_without_its_tpm(device: Path, state: Path) -> None:
     """A sealed platform does not start without its TPM."""
     start(state, device)

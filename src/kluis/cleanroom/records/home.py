@@ -15,7 +15,7 @@ from typing import Annotated, Self, TypeVar
 
 import msgspec
 
-from kluis import files
+from kluis import files, parents
 from kluis.cleanroom.agreement.agreement import Agreement, Party, Role
 from kluis.cleanroom.agreement.documents import Document, decode, encode
 from kluis.cleanroom.agreement.exchange import ReleaseStatement
@@ -93,6 +93,7 @@ class Home:
                 hint=f"if {path.name} has keys elsewhere, name their folder, as then: --home DIR;"
                 f" for new keys: kluis room init ROOM --as {path.name}",
             )
+        parents.require(path, "--home DIR names a folder elsewhere")
         _require_own(path.stat(), path)
         self._secrets = self._read("keys.json", Secrets)
         self.party = self._secrets.party
@@ -294,6 +295,7 @@ class Home:
 
 def _make_own(path: Path) -> None:
     """Create a folder that only this user can access, or restrict an existing one."""
+    parents.require(path, "--home DIR names a folder elsewhere")
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)

@@ -27,7 +27,11 @@ def start(
     ] = None,
     tpm: Annotated[
         bool,
-        flag("From now on seal the secret to the TPM, for this boot, and witness counters there.", "--tpm"),
+        flag(
+            "From now on seal the secret to the TPM, for this boot, and witness counters there."
+            " An older copy of the state still opens without it.",
+            "--tpm",
+        ),
     ] = False,
     device: Annotated[str, option("Device of the TPM.", "PATH", "--tpm-device")] = starting.TPM,
     foreground: Annotated[

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
-from kluis import files
+from kluis import files, parents
 from kluis.errors import FormatError, UnavailableError, UnsupportedError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee import places
@@ -19,7 +18,6 @@ from kluis.tee import places
 VERSION: Final = 1
 """Of the folder's format."""
 MOST_BYTES: Final = 1 << 20
-_ANYONE: Final = 0o002
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -167,20 +165,4 @@ def _check(path: Path) -> None:
     finally:
         os.close(descriptor)
     places.require_own(path, status, os.geteuid(), hint="--state FOLDER names a folder of this user")
-    for parent in path.resolve().parents:
-        status = parent.stat()
-        if status.st_uid not in (0, os.geteuid()):
-            raise UnavailableError(
-                f"{parent}: its owner may replace what is in it: owner: want {os.geteuid()} or 0,"
-                f" got {status.st_uid}",
-                hint="--state FOLDER names a folder elsewhere",
-                code="state_owner",
-            )
-        mode = status.st_mode
-        if mode & _ANYONE and not mode & stat.S_ISVTX:
-            raise UnavailableError(
-                f"{parent}: anyone may replace what is in it: mode: want no write for others,"
-                f" got {stat.S_IMODE(mode):04o}",
-                hint=f"chmod o-w {parent}; or --state FOLDER names a folder elsewhere",
-                code="state_mode",
-            )
+    parents.require(path, "--state FOLDER names a folder elsewhere")

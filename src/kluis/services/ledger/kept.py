@@ -67,19 +67,41 @@ def find(storage: Storage) -> Kept | None:
         ) from None
 
 
-def keep(storage: Storage, kept: Kept) -> None:
-    """Keep a service, in place of what was kept."""
+def keep(storage: Storage, kept: Kept, view: int) -> None:
+    """Keep a service, in place of what was kept.
+
+    Args:
+        storage: sealed.
+        kept: the service.
+        view: the last that this process took; 0 if it took none.
+
+    Raises:
+        UnavailableError: another process took a view since: the log is its, and it has read what was kept.
+    """
     encoded = msgspec.msgpack.encode(kept)
-    storage.update(lambda writing: writing.put(TABLE, SERVICE, encoded))
+
+    def work(writing: Writing) -> None:
+        if (last := _last_view(writing)) != view:
+            raise UnavailableError(
+                f"ledger: want view {view} to be the last, got {last}: another node took it",
+                hint="see that nothing else serves this ledger, and start this node again",
+                code="ledger_fenced",
+            )
+        writing.put(TABLE, SERVICE, encoded)
+
+    storage.update(work)
 
 
 def take_view(storage: Storage, last: int) -> int:
     """Take a view that no process had: later than any that was taken, and than ``last``, the log's."""
 
     def work(writing: Writing) -> int:
-        before = int(writing.get(TABLE, VIEW) or b"0")
-        view = max(before, last, FIRST_VIEW - 1) + 1
+        view = max(_last_view(writing), last, FIRST_VIEW - 1) + 1
         writing.put(TABLE, VIEW, str(view).encode())
         return view
 
     return storage.update(work)
+
+
+def _last_view(writing: Writing) -> int:
+    return int(writing.get(TABLE, VIEW) or b"0")

@@ -94,6 +94,7 @@ class Node:
         self._beginning = threading.Lock()
         self._prepared: NodeIdentity | None = None
         self._around = around
+        self._view = 0
         self._kept = kept.find(around.storage) or self._found()
         self.service = self._kept.service()
         self.ledger = Ledger(self._kept.ledger_secrets())
@@ -139,12 +140,19 @@ class Node:
     def _prepare(self, address: str) -> NodeIdentity:
         """Take a view, and seal its first entry, which records the node."""
         ledger, around = self.ledger, self._around
+        # First: from then on no other node keeps anything, so what is kept is all that the log may need.
+        view = self._view = kept.take_view(around.storage, ledger.committed.view)
         self._take_over()
         replay(ledger, around.log, self.service, self._witness)
-        self._drop_unused_secrets()
+        if ledger.committed.view >= view:
+            raise UnavailableError(
+                f"ledger: want a log before view {view}, got {ledger.committed}: another node has it",
+                hint="see that nothing else serves this ledger, and start this node again",
+                code="ledger_fenced",
+            )
+        self._forget_unlogged()
         now = around.clock.now()
         node = NodeIdentity(self.service, self.settings.names, now, self.settings.node_days)
-        view = kept.take_view(around.storage, ledger.committed.view)
         quoted = around.quote(node, self.service.digest, self.genesis)
         writes = genesis.node_writes(node, quoted, address)
         begun = ledger.head != EMPTY
@@ -230,7 +238,7 @@ class Node:
         made = Kept(service.private_bytes(), service.certificate, ((1, os.urandom(32)),), bytes(32))
         writes = self._writes_of(service, TxId(FIRST_VIEW, 1))
         made = structs.replace(made, genesis=genesis.digest_of(writes))
-        kept.keep(around.storage, made)
+        kept.keep(around.storage, made, self._view)
         return made
 
     def _writes_of(self, service: ServiceIdentity, created: TxId) -> Writes:
@@ -259,16 +267,23 @@ class Node:
         """Use what another node kept since this one was made: a rekey's secret, or a renewed certificate."""
         found = kept.find(self._around.storage)
         if found is not None and found != self._kept:
-            self._kept, self.service = found, found.service()
-            self.ledger.secrets = found.ledger_secrets()
+            ledger = self.ledger
+            known = {one.version for one in ledger.secrets.all}
+            # What was read is settled: a secret of it that replaying dropped is not taken again.
+            secrets = tuple(one for one in found.secrets if one[0] > ledger.last or one[0] in known)
+            self._kept = structs.replace(found, secrets=secrets)
+            self.service, ledger.secrets = self._kept.service(), self._kept.ledger_secrets()
 
-    def _drop_unused_secrets(self) -> None:
-        """Forget a secret whose rekey never reached the log: no entry was acknowledged under it."""
-        used = tuple(one for one in self._kept.secrets if one[0] <= max(1, self.ledger.last))
-        if used != self._kept.secrets:
-            self._keep(structs.replace(self._kept, secrets=used))
-            self.ledger.secrets = self._kept.ledger_secrets()
+    def _forget_unlogged(self) -> None:
+        """Forget a secret whose rekey never reached the log: no entry was acknowledged under it.
+
+        Only in memory: until this node's first entry is in the log, the rekey may still come to be there.
+        """
+        used = [one for one in self.ledger.secrets.all if one.version <= max(1, self.ledger.last)]
+        secrets = tuple((one.version, one.reveal()) for one in used)
+        self._kept = structs.replace(self._kept, secrets=secrets)
+        self.ledger.secrets = self._kept.ledger_secrets()
 
     def _keep(self, changed: Kept) -> None:
-        kept.keep(self._around.storage, changed)
+        kept.keep(self._around.storage, changed, self._view)
         self._kept = changed

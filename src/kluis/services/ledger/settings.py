@@ -60,8 +60,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         names: DNS names and addresses that clients use, for the node's certificate.
         ledger_id: by which Azure's clients know it: the first label of its host name.
         audiences: that a token may name besides Azure's own.
-        witness_seconds: the least time between two words to the witness; 0: before each answer. A host that
-            sets the log back may undo what was answered within that time.
+        witness_seconds: the least time between two words to the witness, which hears of the last answers once
+            it has passed, and at the end; 0: before each answer. A host that sets the log back may undo what
+            was answered within that time.
         members: founding members; at genesis.
         constitution: JavaScript; None for the one of Kluis; at genesis.
         recovery_threshold: how many shares open the ledger secret; at genesis.

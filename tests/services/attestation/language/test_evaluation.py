@@ -248,6 +248,7 @@ MANY = r"want at most (1000000 steps|8388608 characters)|the answer is more than
 BOUGHT = {  # each was minutes, or all memory, for a few hundred characters
     "lists in lists": ("[1]", "[*].[@,@,@]|[]|" * 7 + "length(@)"),
     "flattened again and again": ("[1]", "[]|" * 60 + "length(@)"),
+    "flattened to nothing": ("[[]]", "[" + ",".join(["@[]"] * 900) + "]"),
     "sliced": ("[1]", "[:]|" * 60 + "length(@)"),
     "quoted": ("[1]", "to_string([@])|" * 60 + "length(@)"),
     "compared": ("[1]", "[*].[" + "[@,@]|" * 8 + "[?@==`[1,2]`]]"),

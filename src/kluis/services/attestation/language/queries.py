@@ -134,7 +134,14 @@ class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no
         return super().visit(node, *args, **kwargs)
 
     def visit_flatten(self, node: dict[str, Any], value: Any) -> Any:
-        return self._count(super().visit_flatten(node, value))
+        base = self.visit(node["children"][0], value)
+        if not isinstance(base, list):
+            return None
+        # Empty lists leave nothing in the result, and take their time.
+        self._count(base)
+        parts = [each if isinstance(each, list) else [each] for each in base]
+        self._work.step(sum(map(len, parts)))
+        return [each for part in parts for each in part]
 
     def visit_slice(self, node: dict[str, Any], value: Any) -> Any:
         return self._count(super().visit_slice(node, value))

@@ -233,10 +233,10 @@ class Engine:
         """
         try:
             while not (self._stopping and not self._jobs):
-                await self._wake.wait()
-                self._wake.clear()
+                await self._await_jobs()
                 while self._jobs:
                     await self._batch()
+            await self._reporter.tell_late_async()
         except KluisError as error:
             self.ended = error
             raise
@@ -249,6 +249,15 @@ class Engine:
                 _fail(job, refusals.busy("this node has ended"))
             self._jobs.clear()
             self._scripts.shutdown(wait=False)
+
+    async def _await_jobs(self) -> None:
+        """Wait for work, or for the end; and meanwhile report what the witness has not heard in time."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), self._reporter.due)
+        except TimeoutError:
+            await self._reporter.tell_late_async()
+        else:
+            self._wake.clear()
 
     def stop(self) -> None:
         """Take no more work, and end once what waits is done."""

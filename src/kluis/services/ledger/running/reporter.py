@@ -31,6 +31,22 @@ class Reporter:
         self._pace = pace
         self._last = -seconds
         self._step: int | None = None
+        self._late: Batch | None = None
+
+    @property
+    def due(self) -> float | None:
+        """Seconds until the last batch must be reported; None if it was."""
+        return None if self._late is None else max(0.0, self._last + self._seconds - self._pace())
+
+    async def tell_late_async(self) -> None:
+        """Tell the witness of the last batch, if it was not told, however long ago it heard of another.
+
+        Raises:
+            UnavailableError: as :meth:`tell`.
+        """
+        if self._late is not None:
+            self._last = self._pace() - self._seconds
+            await self.tell_async(self._late)
 
     def tell(self, batch: Batch) -> None:
         """Tell the witness, and wait in this thread.
@@ -60,6 +76,7 @@ class Reporter:
         it.
         """
         now = self._pace()
+        self._late = batch
         if now - self._last < self._seconds:
             return
         heard = (yield None) if self._step is None else None
@@ -71,6 +88,6 @@ class Reporter:
             report = Witnessed(batch.signature.seqno, batch.root[:MARK_ROOT], (self._step or 0) + 1)
             heard = yield report
             if heard == report:
-                self._step, self._last = report.step, now
+                self._step, self._last, self._late = report.step, now, None
                 return
         raise UnavailableError("ledger: the witness has another node", code="ledger_fenced")

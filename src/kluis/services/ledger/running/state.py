@@ -218,6 +218,7 @@ class Ledger:
             raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
         if part.txid.seqno != seqno:
             raise AuthenticityError(f"log: want entry {seqno}, got {part.txid.seqno}", code="ledger_log")
+        self._drop_unused_secret(part, what)
         writes = self.writes_of(part)
         signed = self._read_signature(part.writes, what)
         self.apply(part.txid, writes)
@@ -228,6 +229,20 @@ class Ledger:
             self.committed = part.txid
             self.store.compact(seqno)
         return signed
+
+    def _drop_unused_secret(self, part: Part, what: str) -> None:
+        """Forget the latest secret if its first entry has the one before: its rekey never reached the log.
+
+        That entry is a signature, of the rekey's batch or of the next node's first: it is read strictly.
+        """
+        *before, latest = self.secrets.all
+        if not before or part.txid.seqno != latest.version:
+            return
+        try:
+            latest.open(part.tag, part.iv, part.public, part.private, what)
+        except AuthenticityError:
+            before[-1].open(part.tag, part.iv, part.public, part.private, what)
+            self.secrets = Secrets(before)
 
     def _grow(self) -> None:
         self.tree.extend(self._leaves)

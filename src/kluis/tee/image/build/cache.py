@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from kluis import parents
 from kluis.errors import UnavailableError
 from kluis.frozen import frozen
 
@@ -91,7 +92,7 @@ def of_user() -> Cache:
     """The user's cache, in ``XDG_CACHE_HOME`` or ``~/.cache``; created if absent.
 
     Raises:
-        UnavailableError: it belongs to another user, or cannot be created.
+        UnavailableError: it belongs to another user, who may also exchange it, or cannot be created.
     """
     root = os.environ.get("XDG_CACHE_HOME", "")
     home = os.environ.get("HOME", "")
@@ -110,6 +111,7 @@ def at(path: Path) -> Cache:
     """
     hint = "set XDG_CACHE_HOME to your own folder"
     cache = Cache(path)
+    parents.require(path, hint)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()

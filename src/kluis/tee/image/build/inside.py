@@ -18,7 +18,7 @@ PACKAGES: Final = (
 )  # fmt: skip
 MODULES: Final = (
     "__init__.py", "cards.py", "entry.py", "errors.py", "files.py", "frozen.py", "hashes.py", "measured.py",
-    "missing.py", "parcels.py", "streams.py", "py.typed",
+    "missing.py", "parcels.py", "parents.py", "streams.py", "py.typed",
 )  # fmt: skip
 # Who installed a package, from where and when, depends on this machine and would change the image.
 _KEPT_METADATA: Final = frozenset({"METADATA", "entry_points.txt", "top_level.txt", "licenses", "sboms"})

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kluis import parents
 from kluis.errors import BY_NAME, UnavailableError, UsageError, foreign
 from kluis.tee import places
 from kluis.tee.vm.machine import ports
@@ -69,6 +70,7 @@ def lasting() -> Path:
 
 
 def _private(path: Path) -> Path:
+    parents.require(path, places.OWN_HOME)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
     places.require_own(path, path.lstat(), os.geteuid())
