@@ -38,6 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
             listener.listen()
         finally:
             os.seteuid(0)
+            home.chmod(0o755)
         heard = list[bytes]()
         serving = threading.Thread(target=serve, args=(listener, heard))
         serving.start()

@@ -39,7 +39,7 @@ class Reporter:
         return None if self._late is None else max(0.0, self._last + self._seconds - self._pace())
 
     async def tell_late_async(self) -> None:
-        """Tell the witness of the last batch, if it was not told, however long ago it heard of another.
+        """Report the last batch to the witness, unless it has it, even before the next report is due.
 
         Raises:
             UnavailableError: as :meth:`tell`.
