@@ -26,11 +26,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from kluis.formats.kluis.channel import Channel, Count, Counter
 from kluis.ledger import certificates
+from kluis.ledger.log_head import EMPTY, head_of
 from kluis.ledger.merkle import Tree
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.sequencer import Sequencer
 from kluis.ledger.signer import Signer
-from kluis.serve.ledger.log import EMPTY, LedgerLog, head_of
+from kluis.serve.ledger.log import LedgerLog
 from kluis.tee.platform.root.counters import Counters
 
 MOST: Final = 1 << 20

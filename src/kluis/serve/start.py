@@ -177,7 +177,9 @@ def serving(
         database = stack.enter_context(Database(url))
         ledger = None
         if LEDGER in plan.services:
-            ledger = stack.enter_context(HostedLedger.open(plan.state, clock.now(), founds=_founds(plan)))
+            ledger = stack.enter_context(
+                HostedLedger.open(plan.state, clock.now(), founds=_founds(plan), report=write)
+            )
         deployment = Deployment(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),

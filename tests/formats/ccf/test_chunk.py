@@ -10,13 +10,14 @@ from kluis.formats.ccf import chunk
 from kluis.formats.ccf.chunk import Chunk, ChunkName
 from kluis.formats.ccf.entry import Entry
 from tests.formats.ccf import real
+from tests.ledger.audit.chunks import write_chunk
 from tests.strategies import PROPERTY, mutations
 
 ENTRIES = [
     Entry(flags=flags, tag=bytes(16), seqno=seqno, view=2, public=b"p" * seqno, private=b"").encode()
     for seqno, flags in ((1, 0), (2, 0), (3, 1))
 ]
-GOOD, OPEN = chunk.write_chunk(ENTRIES), chunk.write_chunk(ENTRIES, complete=False)
+GOOD, OPEN = write_chunk(ENTRIES), write_chunk(ENTRIES, complete=False)
 END = 8 + sum(map(len, ENTRIES))
 
 
@@ -122,7 +123,7 @@ def test_same_bytes_or_refused(data: bytes) -> None:
         read = Chunk.parse(data, "chunk")
     except FormatError:
         return
-    assert chunk.write_chunk(list(read.entries()), complete=read.complete) == data
+    assert write_chunk(list(read.entries()), complete=read.complete) == data
 
 
 @real.needed
@@ -131,7 +132,7 @@ def test_real(name: str) -> None:
     """Real files are written back to the same bytes, and hold as many entries as their names state."""
     for what, data in real.files(name):
         read, stated = Chunk.parse(data, what), ChunkName.parse(what)
-        assert chunk.write_chunk(list(read.entries()), complete=read.complete) == data == read.data
+        assert write_chunk(list(read.entries()), complete=read.complete) == data == read.data
         assert str(stated) == what
         assert stated.last is None or len(read) == stated.last - stated.first + 1
         assert read.complete == (stated.last is not None)

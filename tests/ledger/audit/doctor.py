@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from kluis.formats.ccf import chunk, tables
+from kluis.formats.ccf import tables
 from kluis.formats.ccf.chunk import Chunk, ChunkName
 from kluis.formats.ccf.domain import PublicDomain
 from kluis.formats.ccf.entry import Entry
+from tests.ledger.audit.chunks import write_chunk
 
 Files = dict[str, bytes]
 
@@ -56,7 +57,7 @@ class Doctor:
         return Copy(f"{what} in {name}", {**self.files, name: data})
 
     def _rewritten(self, what: str, name: str, entries: list[bytes]) -> Copy:
-        return self._with(what, name, chunk.write_chunk(entries))
+        return self._with(what, name, write_chunk(entries))
 
     def _pick(self, rng: random.Random) -> tuple[str, list[bytes], int]:
         name = rng.choice(self.names)
@@ -221,4 +222,4 @@ class Doctor:
         raw[-1] ^= 1
         entries[index] = bytes(raw)
         stray = str(ChunkName(ChunkName.parse(name).first, ChunkName.parse(name).last, "ignored"))
-        return Copy(f"{stray} with another entry", {**self.files, stray: chunk.write_chunk(entries)})
+        return Copy(f"{stray} with another entry", {**self.files, stray: write_chunk(entries)})

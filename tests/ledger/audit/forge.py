@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from kluis.formats.ccf import chunk
 from kluis.formats.ccf.domain import NO_CLAIMS, Writes
 from kluis.ledger.audit import Check, Report, Source, audit
 from kluis.ledger.merkle import Tree
@@ -17,6 +16,7 @@ from kluis.ledger.sample.parties import Parties
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.sequencer import Batch, Sequencer
 from kluis.ledger.signer import Signer
+from tests.ledger.audit.chunks import write_chunk
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
@@ -86,7 +86,7 @@ class Forge:
             if batches:
                 entries = [raw for each in batches for raw in split(each)]
                 first, last = batches[0].txids[0].seqno, batches[-1].signature.seqno
-                found[f"ledger_{first}-{last}.committed"] = chunk.write_chunk(entries)
+                found[f"ledger_{first}-{last}.committed"] = write_chunk(entries)
         return found
 
     def audit(self, **options: Any) -> Report:

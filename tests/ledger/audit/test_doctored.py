@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from kluis.formats.ccf import chunk
 from kluis.formats.ccf.chunk import Chunk, ChunkName
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
 from kluis.ledger.audit import Expected
 from tests.formats.ccf import real
+from tests.ledger.audit.chunks import write_chunk
 from tests.ledger.audit.doctor import Doctor
 from tests.ledger.audit.forge import Forge, audited, parties
 
@@ -124,7 +124,7 @@ def test_the_last_entry() -> None:
     entries = list(doctor.chunks[name])
     raw = bytearray(entries[-1])
     raw[85] ^= 1  # its evidence digest
-    files = {**doctor.files, name: chunk.write_chunk([*entries[:-1], bytes(raw)])}
+    files = {**doctor.files, name: write_chunk([*entries[:-1], bytes(raw)])}
     assert audited(files).ok
     assert audited(files, expected=expected[:-1]).ok
     said = [each.message for each in audited(files, expected=expected).failures]

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import FormatError, UnavailableError
+from kluis.ledger.log_head import EMPTY, head_of
 from kluis.ledger.sequencer import Batch
 from kluis.serve.ledger import journal as journals
 from kluis.serve.ledger.journal import BLOCK, MOST, SIZE, Journal, Record
-from kluis.serve.ledger.log import EMPTY, LedgerLog, head_of
+from kluis.serve.ledger.log import LedgerLog
 from tests.serve.ledger.batches import Writer
 
 

@@ -11,8 +11,9 @@ import pytest
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats.ccf.chunk import Chunk
 from kluis.formats.ccf.entry import Entry
+from kluis.ledger.log_head import EMPTY, head_of
 from kluis.ledger.sequencer import Batch
-from kluis.serve.ledger.log import EMPTY, LedgerLog, head_of
+from kluis.serve.ledger.log import LedgerLog
 from tests.serve.ledger.batches import Writer
 
 
@@ -99,6 +100,28 @@ def test_a_torn_tail_ends_at_the_last_signature(tmp_path: Path, cut: str) -> Non
         assert _all(log) == b"".join(one.entries for one in batches)
 
 
+def test_a_damaged_open_chunk_is_named_with_what_was_put_aside(tmp_path: Path) -> None:
+    """Whether what follows the damage was acknowledged only the witness can tell: the operator is told."""
+    writer, folder = Writer(), tmp_path / "ledger"
+    batches = [writer.batch() for _ in range(3)]
+    with LedgerLog(folder) as log:
+        _fill(log, batches)
+    path = folder / "ledger_1"
+    raw = bytearray(path.read_bytes())
+    begin = 8 + len(batches[0].entries)
+    raw[begin + 5] ^= 0x40  # of an entry's size
+    path.write_bytes(raw)
+    lines: list[str] = []
+    with LedgerLog(folder, lines.extend) as log:
+        assert log.head() == _head(batches[0])
+    torn = tmp_path / "ledger.torn" / f"1_at_{begin}"
+    assert torn.read_bytes() == raw[begin:]
+    assert lines == [
+        f"ledger: {folder}: ends with entry {batches[0].signature.seqno}; {len(raw) - begin} bytes that are"
+        f" not part of it are in {torn}"
+    ]
+
+
 def test_an_open_chunk_without_a_signature_begins_again(tmp_path: Path) -> None:
     """The first batch of all was torn: nothing of it was acknowledged."""
     batch, folder = Writer().batch(), tmp_path / "ledger"
@@ -117,7 +140,8 @@ def test_a_full_disk_acknowledges_nothing_and_is_ready_again_after(
     """The same batch is taken once there is room; half of it on the disk does no harm."""
     writer = Writer()
     batches = [writer.batch() for _ in range(2)]
-    with LedgerLog(tmp_path / "ledger") as log:
+    lines: list[str] = []
+    with LedgerLog(tmp_path / "ledger", lines.extend) as log:
         _fill(log, batches[:1])
         real = getattr(os, failing)
 
@@ -134,6 +158,10 @@ def test_a_full_disk_acknowledges_nothing_and_is_ready_again_after(
         assert log.head() == _head(batches[0])
         assert log.append(log.head(), batches[1].entries) == "ok"
         assert _all(log) == b"".join(one.entries for one in batches)
+        assert lines == [  # once each, however often the batch was tried
+            f"ledger: {log.folder}: entries cannot be written: No space left on device (hint: see its disk)",
+            f"ledger: {log.folder}: entries are written again",
+        ]
     with LedgerLog(tmp_path / "ledger") as log:
         assert _all(log) == b"".join(one.entries for one in batches)
 

@@ -16,8 +16,11 @@ from kluis.serve.ledger.log import LedgerLog
 from kluis.services.ledger.running import engine
 from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.running.state import Witnessed
+from kluis.services.ledger.tables import ENTRIES
 from kluis.services.web import Refusal
 from tests.services.ledger.world import World
+
+STORED = b'{"contents":"first","secretKey":"AAAA","tags":["blue"]}'
 
 
 class Gated:
@@ -93,6 +96,69 @@ def test_no_answer_goes_before_the_disk_has_it(world: World, patient: None) -> N
         assert len({one.partition(".")[2] for one in ids}) == 6
         assert (await read).json()["contents"] == "first"
         assert len(log.batches) - before == 2
+
+    _serve(world, test)
+
+
+def test_lists_and_refusals_wait_for_what_they_show(world: World, patient: None) -> None:
+    """Neither a list of collections or tags, nor a refusal, tells of an entry that the disk does not have."""
+
+    class Refused(Exception):
+        pass
+
+    def refuse(transaction: Any) -> Any:
+        assert transaction.get(ENTRIES, b"new") == STORED
+        raise Refused
+
+    def write(transaction: Any) -> Result:
+        transaction.put(ENTRIES, b"new", STORED)
+        return Result(None)
+
+    async def test(served: Any, log: Gated) -> None:
+        log.open.clear()
+        work = [asyncio.create_task(served.node.engine.write(each)) for each in (write, refuse)]
+        while not log.waiting.is_set():
+            await asyncio.sleep(0.01)
+        paths = ("/app/collections", "/app/collections/tags?collectionId=new")
+        asked = [asyncio.create_task(served.ask("GET", path)) for path in paths]
+        await asyncio.sleep(0.3)
+        done = [one.done() for one in (*work, *asked)]
+        log.open.set()
+        assert done == [False] * 4
+        assert "new" in (await asked[0]).text
+        assert "blue" in (await asked[1]).text
+        await work[0]
+        with pytest.raises(Refused):
+            await work[1]
+
+    _serve(world, test)
+
+
+def test_a_refusal_that_nobody_can_settle_says_that_nothing_was_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it refused for may never come to be; the service states that it is not ready, too."""
+    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 0.2)
+    monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
+
+    def refuse(transaction: Any) -> Any:
+        raise ValueError
+
+    async def test(served: Any, log: Gated) -> None:
+        assert (await served.ask("GET", "/health/ready", None, version=False)).status_code == 200
+        log.answers = ["unknown"] * 1_000_000
+        wrote = asyncio.create_task(served.write("perhaps"))
+        refused = asyncio.create_task(served.node.engine.write(refuse))
+        with pytest.raises(Refusal, match="nothing was written"):
+            await refused
+        ready = await served.ask("GET", "/health/ready", None, version=False)
+        assert (ready.status_code, "takes no entries at present" in ready.text) == (503, True)
+        log.answers.clear()
+        with pytest.raises(AssertionError, match="TransactionOutcomeUnknown"):
+            await wrote
+        while served.node.engine.is_stuck:
+            await asyncio.sleep(0.01)
+        assert (await served.ask("GET", "/health/ready", None, version=False)).status_code == 200
 
     _serve(world, test)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from kluis.errors import UnavailableError
+from kluis.formats.ccf import tables
 from kluis.formats.ccf.txid import TxId
+from kluis.ledger import certificates
 from kluis.serve.ledger.log import LedgerLog
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.engine import Result
@@ -21,10 +25,11 @@ from tests.services.ledger.world import World
 class Rekey:
     """The effects of an accepted proposal."""
 
-    renewed, endorsed, closes_chunk = None, (), False
+    endorsed, closes_chunk = (), False
 
-    def __init__(self) -> None:
-        self.rekeyed = os.urandom(32)
+    def __init__(self, renewed: str | None = None) -> None:
+        self.renewed = renewed
+        self.rekeyed = os.urandom(32) if renewed is None else None
 
 
 async def rekey(node: Node) -> TxId:
@@ -115,3 +120,27 @@ def test_a_secret_whose_batch_is_lost(world: World, batches: int) -> None:
 
     asyncio.run(again())
     assert len(restart(world).ledger.secrets.all) == 2
+
+
+def test_a_renewed_certificate_that_never_reached_the_log(world: World) -> None:
+    """It was kept, and its node ended first: the next node has the log's, as an auditor compares."""
+    shown: list[str] = []
+
+    async def test() -> None:
+        with LedgerLog(world.folder) as log:
+            async with world.serving(Gated(log)) as old:
+                await old.write("one")
+                service = old.node.service
+                shown.append(service.certificate)
+                renewed = certificates.service_certificate(
+                    service.key, world.clock.now(), name="renewed", validity=timedelta(days=9)
+                )
+                old.node.carry_out(Rekey(renewed))
+                assert old.node.service.certificate == renewed
+
+    asyncio.run(test())
+    node = restart(world)
+    assert node.service.certificate == shown[0]
+    row = node.ledger.store.begin().get(tables.SERVICE_INFO, tables.ONLY)
+    assert row is not None
+    assert json.loads(row)["cert"] == shown[0]

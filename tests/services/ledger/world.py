@@ -193,7 +193,7 @@ class World:
 async def open_service(node: Node) -> None:
     """Have the service be open, if it is not."""
     from kluis.formats.ccf import tables
-    from kluis.services.ledger.ccf.nodes import is_open
+    from kluis.services.ledger.recorded import is_open
     from kluis.services.ledger.running.engine import Result
 
     def work(state: Any) -> Result:

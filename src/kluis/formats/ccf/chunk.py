@@ -169,12 +169,3 @@ def table_of(sizes: Sequence[int]) -> bytes:
         if at > MAX_CHUNK:
             raise UsageError(f"chunk: want at most {MAX_CHUNK} bytes, got more")
     return bytes(out)
-
-
-def write_chunk(entries: Sequence[bytes], *, complete: bool = True) -> bytes:
-    """Write a whole chunk, with its table or open."""
-    body = b"".join(entries)
-    if not complete:
-        return bytes(START) + body
-    table = table_of([len(entry) for entry in entries])
-    return (START + len(body)).to_bytes(START, "little") + body + table

@@ -22,6 +22,7 @@ from kluis.frozen import frozen
 NO_CLAIMS: Final = bytes(32)
 MAX_NAME: Final = 1024
 Writes: TypeAlias = Mapping[str, Mapping[bytes, bytes | None]]
+NewWrites: TypeAlias = dict[str, dict[bytes, bytes | None]]
 
 
 class Kind(enum.IntEnum):

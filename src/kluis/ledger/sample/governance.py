@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Final
 
 from kluis.formats.ccf import endorsement, tables
+from kluis.formats.ccf.domain import NewWrites
 from kluis.formats.ccf.shares import PastSecret
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import b64, jcs
@@ -18,11 +19,10 @@ from kluis.ledger import shares
 from kluis.ledger.sample.parties import MEASUREMENT, Parties, certificate_id
 from kluis.ledger.secrets import LedgerSecret
 
-Writes = dict[str, dict[bytes, bytes | None]]
 BALLOT: Final = "export function vote (rawProposal, proposerId) { return true }"
 
 
-def genesis(parties: Parties) -> Writes:
+def genesis(parties: Parties) -> NewWrites:
     """The first entry: constitution, member, node, service."""
     constitution = resources.files(__package__).joinpath("constitution.js").read_text(encoding="utf-8")
     member, only = parties.member_id.encode(), tables.ONLY
@@ -62,11 +62,11 @@ class Governance:
         self._last: str | None = None
         self._secret_at: int | None = None
 
-    def digest(self, root: bytes) -> Writes:
+    def digest(self, root: bytes) -> NewWrites:
         """The state digest that the member is to acknowledge."""
         return {tables.MEMBER_ACKS: {self._member: jcs.dumps({"state_digest": root.hex()})}}
 
-    def acknowledge(self, root: bytes) -> Writes:
+    def acknowledge(self, root: bytes) -> NewWrites:
         """The member acknowledges a state digest, and is active."""
         body = jcs.dumps({"memberId": self._parties.member_id, "stateDigest": root.hex()})
         request = b64.encode(self._sign("ack", body))
@@ -76,7 +76,7 @@ class Governance:
             tables.MEMBERS: {self._member: jcs.dumps({"status": "Active"})},
         }
 
-    def propose(self, root: bytes, actions: list[dict[str, jcs.Writable]]) -> tuple[str, Writes]:
+    def propose(self, root: bytes, actions: list[dict[str, jcs.Writable]]) -> tuple[str, NewWrites]:
         """A proposal, and its id: of ``root``, and of its signature."""
         now, body = self._clock(), jcs.dumps({"actions": actions})
         request = self._sign("proposal", body)
@@ -90,7 +90,7 @@ class Governance:
             tables.PROPOSALS_INFO: {proposal.encode(): jcs.dumps(self._info("Open"))},
         }
 
-    def accept(self, proposal: str, changes: Writes) -> Writes:
+    def accept(self, proposal: str, changes: NewWrites) -> NewWrites:
         """The ballot that accepts a proposal, with what the proposal changes; the one before is removed."""
         body = jcs.dumps({"ballot": BALLOT})
         request = self._sign("ballot", body, {"ccf.gov.msg.proposal_id": proposal})
@@ -100,7 +100,7 @@ class Governance:
             "final_votes": {self._parties.member_id: True},
             "vote_failures": {},
         }
-        writes: Writes = {
+        writes: NewWrites = {
             tables.COSE_HISTORY: {self._member: jcs.dumps(b64.encode(request))},
             tables.PROPOSALS_INFO: {proposal.encode(): jcs.dumps(accepted)},
             **changes,
@@ -111,7 +111,7 @@ class Governance:
         self._last = proposal
         return writes
 
-    def open_service(self, secret: LedgerSecret) -> Writes:
+    def open_service(self, secret: LedgerSecret) -> NewWrites:
         """What opening the service changes."""
         parties, only = self._parties, tables.ONLY
         user, start = certificate_id(parties.user).encode(), TxId(2, 1)
@@ -125,7 +125,7 @@ class Governance:
             tables.IDENTITY_ENDORSEMENT: {only: endorsement.encode_first(own, start, parties.service_spki)},
         }
 
-    def rekey(self, old: LedgerSecret, new: LedgerSecret, opened_at: int) -> Writes:
+    def rekey(self, old: LedgerSecret, new: LedgerSecret, opened_at: int) -> NewWrites:
         """What a rekey changes; the new secret is valid from the next entry on."""
         past = PastSecret(encrypted=new.wrap(old, self._random(12)), version=old.version, previous=opened_at)
         self._secret_at = opened_at

@@ -8,7 +8,7 @@ from typing import Final
 
 from kluis.errors import UsageError
 from kluis.formats.ccf import chunk, tables
-from kluis.formats.ccf.domain import NO_CLAIMS
+from kluis.formats.ccf.domain import NO_CLAIMS, NewWrites
 from kluis.formats.ccf.receipt import Components
 from kluis.formats.ccf.signature import ServiceSignature
 from kluis.formats.ccf.txid import TxId
@@ -18,7 +18,7 @@ from kluis.frozen import frozen
 from kluis.hashes import sha256
 from kluis.ledger import receipts
 from kluis.ledger.merkle import Tree
-from kluis.ledger.sample.governance import Governance, Writes, genesis
+from kluis.ledger.sample.governance import Governance, genesis
 from kluis.ledger.sample.parties import Parties
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.sequencer import Batch, Sequencer
@@ -141,7 +141,7 @@ class _Maker:
         self.sequencer.rekey(new)
         self.seal()
 
-    def write(self, writes: Writes, *, close: bool = False) -> Batch:
+    def write(self, writes: NewWrites, *, close: bool = False) -> Batch:
         self.sequencer.add(writes)
         return self.seal(close=close)
 
@@ -173,7 +173,7 @@ def extras(sample: Sample) -> dict[str, bytes]:
     return documents
 
 
-def transaction(number: int, random: Callable[[int], bytes]) -> tuple[Writes, bytes]:
+def transaction(number: int, random: Callable[[int], bytes]) -> tuple[NewWrites, bytes]:
     """The writes and the claims digest of an application's transaction, of one of ten kinds."""
     key = f"{number % 97}".encode()
     value = jcs.dumps({"message": random(40).hex(), "number": number})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -101,20 +101,23 @@ class HostedLedger:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, state: Path, now: datetime, *, founds: bool) -> Iterator[HostedLedger]:
+    def open(
+        cls, state: Path, now: datetime, *, founds: bool, report: Callable[[Iterable[str]], None]
+    ) -> Iterator[HostedLedger]:
         """The ledger of a state folder, while the ``with`` lasts.
 
         Args:
             state: the folder.
             now: the time.
             founds: whether a member that is made here founds it.
+            report: prints lines for the operator.
 
         Raises:
             UnavailableError: another process writes its log.
             FormatError: a file of it is not what was written.
         """
         member = Member.load_or_create(state / "members", now) if founds else None
-        with LedgerLog(state / "ledger") as log:
+        with LedgerLog(state / "ledger", report) as log:
             yield cls(log, state / "service_cert.pem", member)
 
     def functions(self) -> dict[str, Callable[..., Any]]:

@@ -20,6 +20,7 @@ import os
 import threading
 from array import array
 from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,21 +30,15 @@ from kluis.formats.ccf.chunk import MAX_CHUNK, START, ChunkName, table_of
 from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE
 from kluis.hashes import sha256
 from kluis.host.ocalls import AnswerFirst, quick
+from kluis.ledger.log_head import EMPTY, MOST_READ, head_of
 from kluis.serve.ledger.chunks import Committed, read_open, sizes_of, whole_until_signature
 from kluis.serve.ledger.journal import MOST, Journal, Record, own_file, write_all
+from kluis.serve.ledger.notes import Notes
 
-EMPTY: Final = bytes(40)
-"""The head of a log without an entry."""
 MOST_BATCH: Final = 64 << 20
-MOST_READ: Final = 4 << 20
 MOST_EACH: Final = 8
 Answer = str
 """``ok``, ``fenced`` or ``unknown``."""
-
-
-def head_of(seqno: int, entry: bytes) -> bytes:
-    """The head of a log, 40 bytes: its last seqno, and SHA-256 of that entry."""
-    return seqno.to_bytes(8, "big") + sha256(entry)
 
 
 class LedgerLog:
@@ -54,15 +49,17 @@ class LedgerLog:
 
     Args:
         folder: made if it is not there.
+        report: prints lines for the operator: why the disk takes nothing, and what was put aside.
 
     Raises:
         UnavailableError: another process writes it, or the folder cannot be used.
-        FormatError: a chunk is missing, overlaps another, or is damaged before its last signature.
+        FormatError: a chunk is missing, overlaps another, or has no table that fits its name.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, report: Callable[[Iterable[str]], None] = lambda lines: None) -> None:
         # By another name of the folder, the lock and the journal would be others.
         self.folder = folder = folder.resolve()
+        self._notes = Notes(folder, report)
         self._writing = threading.Lock()
         self._state = threading.Lock()
         self._committed: list[Committed] = []
@@ -116,7 +113,7 @@ class LedgerLog:
         self._lock = self._file = -1
 
     def head(self) -> bytes:
-        """Its head, 40 bytes; :data:`EMPTY` if there is no entry."""
+        """Its head, 40 bytes; :data:`~kluis.ledger.log_head.EMPTY` if there is no entry."""
         with self._state:
             return self._head
 
@@ -154,12 +151,15 @@ class LedgerLog:
             if previous != self._head:
                 return "ok" if sha256(batch[-sizes[-1] :]) == self._head[8:] else "fenced"
             try:
-                return self._write(batch, sizes, flags)
+                answer = self._write(batch, sizes, flags)
             except BaseException as error:
                 self._damaged = True  # whatever it was: what it left is cut off first
                 if not isinstance(error, OSError | UnavailableError):
                     raise
+                self._notes.failed(error)
                 return "unknown"
+            self._notes.written()
+            return answer
 
     def read(self, first: int, most: int) -> bytes:
         """Entries from ``first`` on, back to back: at least one if there is one, all of one chunk.
@@ -335,12 +335,13 @@ class LedgerLog:
         journaled = self._journal.found
         records = [one for one in journaled if one.first == self._first]
         if journaled and not records and not any(one.has(journaled) for one in self._committed):
-            self._put_aside(f"journal_{journaled[0].first}", b"".join(one.batch for one in journaled))
+            self._notes.put_aside(f"journal_{journaled[0].first}", b"".join(one.batch for one in journaled))
         if open_ones or records:
             self._file = own_file(path)
             files.flush_folder(self.folder)
             self._take_in(self._file, path, records)
         self._journal.clear()
+        self._notes.opened(self._head)
 
     def _take_in(self, file: int, path: Path, records: list[Record]) -> None:
         """Read the open chunk; what a crash left after its last signature goes into a file next to it."""
@@ -357,7 +358,7 @@ class LedgerLog:
         offsets, last = whole_until_signature(data, path.name)
         end = offsets[-1]
         if len(data) > max(end, START):
-            self._put_aside(f"{self._first}_at_{end}", data[end:])
+            self._notes.put_aside(f"{self._first}_at_{end}", data[end:])
         if len(data) != end:
             os.ftruncate(file, end if end > START else 0)
         if end > START:
@@ -367,11 +368,6 @@ class LedgerLog:
             self._offsets = array("Q", offsets)
             self._head = head_of(self._first + len(offsets) - 2, last)
 
-    def _put_aside(self, name: str, data: bytes) -> None:
-        torn = self.folder.with_name(f"{self.folder.name}.torn")
-        torn.mkdir(mode=0o700, exist_ok=True)
-        files.write(torn / name, data)
-
     def _complete(self, data: bytes, records: list[Record], what: str) -> bytes | None:
         """An open chunk with the batches of the journal; None if they do not follow what it has."""
         if not records:
@@ -380,7 +376,7 @@ class LedgerLog:
         offsets, entry = whole_until_signature(data[:at], what)
         head = head_of(self._first + len(offsets) - 2, entry) if entry else self._head
         if offsets[-1] != at or head != records[0].previous:  # the chunk is not the one that was written
-            self._put_aside(f"journal_{self._first}", b"".join(one.batch for one in records))
+            self._notes.put_aside(f"journal_{self._first}", b"".join(one.batch for one in records))
             return None
         written = b"".join(one.batch for one in records)
         return (data[:at] if at > START else bytes(START)) + written + data[last.offset + len(last.batch) :]

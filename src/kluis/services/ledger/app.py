@@ -19,9 +19,10 @@ from kluis.services.ledger.azure.versions import GA
 from kluis.services.ledger.callers import ANY, LedgerGate
 from kluis.services.ledger.ccf.actors import Common
 from kluis.services.ledger.ccf.governance import Governance
-from kluis.services.ledger.ccf.nodes import Nodes, is_open
+from kluis.services.ledger.ccf.nodes import Nodes
 from kluis.services.ledger.ccf.service import ServiceState
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.recorded import is_open
 from kluis.services.ledger.running import refusals
 from kluis.services.ledger.running.log import HostLog
 from kluis.services.web import Operation, Refusal, Service, openapi
@@ -136,6 +137,12 @@ class LedgerApplication:
     def _ready(self) -> None:
         if self.node.engine.ended is not None:
             raise self.node.engine.ended
+        if self.node.engine.is_stuck:
+            raise UnavailableError(
+                "ledger: its log takes no entries at present",
+                hint="the operator's terminal states why; see the disk of the ledger's folder",
+                code="ledger_log",
+            )
         if not is_open(self.node.ledger.store.begin()):
             raise UnavailableError("ledger: its members have not opened it yet", code="ledger_opening")
 

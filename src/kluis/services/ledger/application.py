@@ -30,7 +30,7 @@ from kluis.hashes import sha256
 from kluis.ledger.claims import is_taken
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.callers import CCF, require_kind
-from kluis.services.ledger.ccf.nodes import is_open
+from kluis.services.ledger.recorded import is_open
 from kluis.services.ledger.running import refusals
 from kluis.services.ledger.running.engine import Result
 from kluis.services.web import Answer, Call, Operation, Refusal
@@ -64,8 +64,12 @@ class State:
         return self._claims
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        """A key's value; None if it has none."""
-        return self._transaction.get(_check_table(table), key)
+        """A key's value; None if it has none.
+
+        Raises:
+            UsageError: the table is the ledger's, or the key is something else than bytes.
+        """
+        return self._transaction.get(_check_table(table), _check_bytes("key", key))
 
     def items(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Every key that has a value, and the value, sorted by key."""

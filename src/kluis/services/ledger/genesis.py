@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from kluis.errors import FormatError, PolicyError, UsageError
 from kluis.formats.ccf import tables
-from kluis.formats.ccf.domain import encode_writes
+from kluis.formats.ccf.domain import NewWrites, encode_writes
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.unreadable import UNREADABLE
@@ -29,7 +29,6 @@ from kluis.services.ledger.tables import USERS
 from kluis.services.ledger.tokens import SigningKey
 
 NO_HOST_DATA: Final = sha256(b"").hex()
-Writes = dict[str, dict[bytes, bytes | None]]
 
 
 class Quoted(msgspec.Struct, frozen=True):
@@ -45,7 +44,7 @@ class Quoted(msgspec.Struct, frozen=True):
     endorsements: bytes
 
 
-def service_writes(settings: Settings, service: ServiceIdentity, created: TxId) -> Writes:
+def service_writes(settings: Settings, service: ServiceIdentity, created: TxId) -> NewWrites:
     """The first entry, but for its node.
 
     Args:
@@ -66,7 +65,7 @@ def service_writes(settings: Settings, service: ServiceIdentity, created: TxId) 
         threshold=settings.recovery_threshold,
         source=settings.constitution,
     )
-    writes: Writes = {name: dict(rows) for name, rows in first.items() if name not in tables.OF_NODES}
+    writes: NewWrites = {name: dict(rows) for name, rows in first.items() if name not in tables.OF_NODES}
     info = documents.read_object(writes[tables.SERVICE_INFO][tables.ONLY] or b"", "service")
     info["current_service_create_txid"] = str(created)
     writes[tables.SERVICE_INFO] = {tables.ONLY: documents.write_json(info)}
@@ -78,7 +77,7 @@ def service_writes(settings: Settings, service: ServiceIdentity, created: TxId) 
     return writes
 
 
-def digest_of(writes: Writes) -> bytes:
+def digest_of(writes: NewWrites) -> bytes:
     """SHA-256 of what a genesis writes, but for its node, 32 bytes: what a node's evidence names."""
     ordered = {
         name: dict(sorted(writes[name].items())) for name in sorted(writes) if name not in tables.OF_NODES
@@ -86,7 +85,7 @@ def digest_of(writes: Writes) -> bytes:
     return sha256(encode_writes(ordered))
 
 
-def node_writes(node: NodeIdentity, quoted: Quoted, address: str) -> Writes:
+def node_writes(node: NodeIdentity, quoted: Quoted, address: str) -> NewWrites:
     """What records a node, as trusted: no other can have the service's key.
 
     Args:
@@ -129,7 +128,7 @@ def node_writes(node: NodeIdentity, quoted: Quoted, address: str) -> Writes:
     }
 
 
-def check_admitted(state: Transaction, writes: Writes) -> None:
+def check_admitted(state: Transaction, writes: NewWrites) -> None:
     """Check that members admitted a later node's code, and leave the tables of that as they are.
 
     Raises:
@@ -145,7 +144,7 @@ def check_admitted(state: Transaction, writes: Writes) -> None:
             )
 
 
-def retire_others(state: Transaction, writes: Writes) -> None:
+def retire_others(state: Transaction, writes: NewWrites) -> None:
     """Add to a new node's writes that those before it are retired: each ended when the next one began."""
     for key, value in state.items(tables.NODES):
         if key in writes[tables.NODES]:
@@ -156,7 +155,7 @@ def retire_others(state: Transaction, writes: Writes) -> None:
             writes[tables.NODES][key] = documents.write_json(retired)
 
 
-def _put_issuer(writes: Writes, issuer: Issuer) -> None:
+def _put_issuer(writes: NewWrites, issuer: Issuer) -> None:
     writes.setdefault(tables.JWT_ISSUERS, {})[issuer.url.encode()] = jcs.dumps({"auto_refresh": False})
     try:
         keys = msgspec.json.decode(issuer.keys, type=_Jwks).keys

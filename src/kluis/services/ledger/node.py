@@ -17,12 +17,14 @@ from msgspec import structs
 from kluis.enclave.store.model import Storage
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.ccf import tables
+from kluis.formats.ccf.domain import NewWrites
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
 from kluis.frozen import frozen
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.faults import ConstitutionFailed
 from kluis.ledger.governance.service import Identity, NodeEffects
+from kluis.ledger.log_head import EMPTY
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.sequencer import Sequencer
 from kluis.ledger.signer import Signer, key_id
@@ -30,11 +32,11 @@ from kluis.ledger.status import FIRST_VIEW
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
 from kluis.services.ledger import genesis, kept
-from kluis.services.ledger.genesis import Quoted, Writes
+from kluis.services.ledger.genesis import Quoted
 from kluis.services.ledger.identity import NodeIdentity, ServiceIdentity, Shown
 from kluis.services.ledger.kept import Kept
 from kluis.services.ledger.running.engine import Engine
-from kluis.services.ledger.running.log import EMPTY, HostLog
+from kluis.services.ledger.running.log import HostLog
 from kluis.services.ledger.running.state import Ledger, Witness, replay
 from kluis.services.ledger.settings import Settings
 
@@ -151,6 +153,7 @@ class Node:
                 code="ledger_fenced",
             )
         self._forget_unlogged()
+        self._use_logged_certificate()
         now = around.clock.now()
         node = NodeIdentity(self.service, self.settings.names, now, self.settings.node_days)
         quoted = around.quote(node, self.service.digest, self.genesis)
@@ -241,7 +244,7 @@ class Node:
         kept.keep(around.storage, made, self._view)
         return made
 
-    def _writes_of(self, service: ServiceIdentity, created: TxId) -> Writes:
+    def _writes_of(self, service: ServiceIdentity, created: TxId) -> NewWrites:
         writes = genesis.service_writes(self.settings, service, created)
         chosen: dict[str, jcs.Writable] = {
             "cose_only": self.settings.cose_only,
@@ -250,7 +253,7 @@ class Node:
         writes[CHOICES] = {tables.ONLY: jcs.dumps(chosen)}
         return writes
 
-    def _genesis_writes(self, created: TxId) -> Writes:
+    def _genesis_writes(self, created: TxId) -> NewWrites:
         """The genesis, if it is still the one that was kept: it may have been cut short, and come again."""
         writes = self._writes_of(self.service, created)
         digest = genesis.digest_of(writes)
@@ -283,6 +286,15 @@ class Node:
         secrets = tuple((one.version, one.reveal()) for one in used)
         self._kept = structs.replace(self._kept, secrets=secrets)
         self.ledger.secrets = self._kept.ledger_secrets()
+
+    def _use_logged_certificate(self) -> None:
+        """Use the service's certificate that the log has: a renewal that was kept may not have reached it."""
+        raw = self.ledger.store.begin().get(tables.SERVICE_INFO, tables.ONLY)
+        if raw is not None:
+            logged = documents.read_object(raw, "service").get("cert")
+            if isinstance(logged, str) and logged != self._kept.certificate:
+                self._kept = structs.replace(self._kept, certificate=logged)
+                self.service = self._kept.service()
 
     def _keep(self, changed: Kept) -> None:
         kept.keep(self._around.storage, changed, self._view)

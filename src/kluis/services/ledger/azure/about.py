@@ -6,15 +6,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-
 from kluis.formats.ccf import tables
-from kluis.formats.ccf.service import NodeInfo, NodeStatus, parse_text
-from kluis.formats.encoding import b64
+from kluis.formats.ccf.service import parse_text
 from kluis.hashes import sha256
-from kluis.ledger.store import Transaction
 from kluis.services.ledger.azure.versions import PREVIEW, STABLE, operation
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.recorded import quotes
 from kluis.services.web import Answer, Call, Operation, Refusal
 
 READ: Final = "/governance/read"
@@ -97,34 +94,6 @@ class About:
         return Answer(
             {"ledgerId": call.path["ledgerId"], "ledgerTlsCertificate": self._node.service.certificate}
         )
-
-
-def quotes(state: Transaction) -> list[dict[str, Any]]:
-    """What the ledger has of each trusted node: its quote, in CCF's form, and Kluis's evidence."""
-    listed = []
-    for key, value in state.items(tables.NODES):
-        info = NodeInfo.parse(value, "node")
-        if info.status is NodeStatus.TRUSTED:
-            measurement = bytes.fromhex(info.code_digest or "").decode("ascii", "replace")
-            listed.append({
-                "node_id": key.decode(),
-                "format": info.format,
-                "measurement": measurement,
-                "raw": b64.encode(info.quote),
-                "endorsements": b64.encode(info.endorsements),
-                "evidence": _evidence(info.endorsements) or b64.encode(info.quote),
-            })  # fmt: skip
-    return listed
-
-
-class _Endorsements(msgspec.Struct):
-    quote: str
-
-
-def _evidence(endorsements: bytes) -> str:
-    if not endorsements:
-        return ""
-    return msgspec.json.decode(endorsements, type=_Endorsements).quote
 
 
 def _refuse(what: str) -> Any:

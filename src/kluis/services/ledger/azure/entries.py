@@ -193,12 +193,15 @@ class Entries:
 
     async def collections(self, call: Call) -> Answer:
         """The ids of all collections."""
-        page, following = _page(call, self._ledger.index.collections())
+        listed = await self._node.engine.read(lambda _: self._ledger.index.collections())
+        page, following = _page(call, listed.value)
         return Answer({"collections": [{"collectionId": one} for one in page], **following})
 
     async def tags(self, call: Call) -> Answer:
         """The tags of a collection."""
-        page, following = _page(call, self._ledger.index.tags(_collection(call)))
+        collection = _collection(call)
+        listed = await self._node.engine.read(lambda _: self._ledger.index.tags(collection))
+        page, following = _page(call, listed.value)
         return Answer({"tags": page, **following})
 
     async def _receipt(self, txid: TxId, written: tuple[str, bytes] | None = None) -> dict[str, Any]:

@@ -5,16 +5,15 @@ Spec: CCF, ``doc/schemas/node_openapi.json``.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final
 
 import kluis
 from kluis.formats.ccf import tables
-from kluis.formats.ccf.service import ServiceInfo, ServiceStatus
+from kluis.formats.ccf.service import ServiceInfo
 from kluis.formats.ccf.values import read_json
 from kluis.ledger.store import Transaction
-from kluis.services.ledger.azure.about import quotes
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.recorded import is_open, quotes
 from kluis.services.web import Answer, Call, Operation, Refusal
 
 OF_QUOTE: Final = ("node_id", "format", "measurement", "raw", "endorsements")
@@ -193,18 +192,6 @@ class Nodes:
                     }
                 )
         return nodes
-
-
-def is_open(state: Transaction) -> bool:
-    """Whether the service is open for its users."""
-    row = state.get(tables.SERVICE_INFO, tables.ONLY)
-    return row is not None and _says_open(row)
-
-
-@functools.lru_cache(maxsize=4)
-def _says_open(info: bytes) -> bool:
-    """Cached: every request reads it, and the value changes only when the service does."""
-    return ServiceInfo.parse(info, "service.info").status is ServiceStatus.OPEN
 
 
 def _op(name: str, path: str, handler: Any, query: dict[str, bool] | None = None) -> Operation:

@@ -3,8 +3,9 @@
 One task runs all that writes, in the order in which it came. It executes what waits, seals it with a
 signature, has the host append it, tells the witness, and only then lets the answers go. No other thread takes
 part: to wake one takes longer than to sign. While the task waits for the host or the witness, the loop goes
-on. What came meanwhile is the next batch. Nothing that is not on the disk is ever answered, and no batch that
-failed is encrypted twice: the same bytes are appended until the host takes them, or another node has the log.
+on. What came meanwhile is the next batch. What work reads or writes is on the disk before its answer goes,
+also if it refuses. No batch that failed is encrypted twice: the same bytes are appended until the host takes
+them, or another node has the log.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class _Job:
     done: asyncio.Future[Written]
     alone: bool
     written: Written | None = None
+    refusal: Exception | None = None
 
     @property
     def txid(self) -> TxId | None:
@@ -85,6 +87,7 @@ class Engine:
     Attributes:
         ledger: what the node knows.
         ended: why it runs no more, if by itself.
+        is_stuck: whether the log takes nothing at present.
 
     Args:
         ledger: replayed.
@@ -113,7 +116,7 @@ class Engine:
         self._jobs: deque[_Job] = deque()
         self._wake = asyncio.Event()
         self._committing: asyncio.Event = asyncio.Event()
-        self._stuck = False
+        self.is_stuck = False
         self._stopping = False
         self._scripts = ThreadPoolExecutor(1, thread_name_prefix="kluis-script")
 
@@ -184,7 +187,7 @@ class Engine:
                 f"ledger: {MOST_WAITING} transactions wait already; nothing was written",
                 headers={"Retry-After": "1"},
             )
-        if self._stuck:
+        if self.is_stuck:
             raise refusals.busy("the log takes nothing at present; nothing was written")
         job = _Job(work, asyncio.get_running_loop().create_future(), alone)
         self._jobs.append(job)
@@ -206,7 +209,7 @@ class Engine:
         """Return once an entry that is in the store is committed.
 
         Raises:
-            Refusal: 502, nobody knows whether it will be; or 503, the node has ended.
+            Refusal: 503, the log takes nothing at present, or the node has ended.
         """
         waits_until = self._pace() + UNKNOWN_SECONDS
         while self.ledger.committed.seqno < seqno:
@@ -217,7 +220,7 @@ class Engine:
                 async with asyncio.timeout(max(0.01, waits_until - self._pace())):
                     await committing.wait()
             except TimeoutError:
-                if self._stuck:
+                if self.is_stuck:
                     raise refusals.busy("the log takes nothing at present") from None
                 waits_until = self._pace() + UNKNOWN_SECONDS
 
@@ -272,7 +275,7 @@ class Engine:
         finally:
             while wrote:  # whatever happened, nobody waits for it any longer
                 if not wrote[-1].done.done():
-                    _fail(wrote[-1], refusals.unknown(wrote[-1].txid))
+                    _fail(wrote[-1], _unsettled(wrote[-1]))
                 wrote.pop()  # an error has the frames that called its work, and must not have its job by them
 
     async def _execute_and_commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
@@ -298,7 +301,9 @@ class Engine:
             else:
                 result = job.work(transaction)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's
-            _fail(job, error)
+            job.refusal = error
+            if transaction.read_version <= self.ledger.committed.seqno:
+                _fail(job, error)  # else what it refuses for is in this batch
             del job
             return
         writes = {name: dict(changes) for name, changes in transaction.writes.items() if changes}
@@ -330,23 +335,23 @@ class Engine:
             patience.cancel()
         if answer != "ok":
             for job in wrote:
-                _fail(
-                    job, refusals.rolled_back(job.txid) if answer == "fenced" else refusals.unknown(job.txid)
-                )
+                _fail(job, refusals.rolled_back(job.txid) if answer == "fenced" else _unsettled(job))
             raise UnavailableError("ledger: another node has the log", code="ledger_fenced")
-        self._stuck = False
+        self.is_stuck = False
         self.ledger.commit(batch)
         before, self._committing = self._committing, asyncio.Event()
         before.set()
         for job in wrote:
-            if job.written is not None:
+            if job.refusal is not None:
+                _fail(job, job.refusal)
+            elif job.written is not None:
                 _finish(job, job.written)
 
     def _give_up(self, wrote: list[_Job]) -> None:
         """Let the answers go, and say that nobody knows; the batch is tried again."""
-        self._stuck = True
+        self.is_stuck = True
         for job in wrote:
-            _fail(job, refusals.unknown(job.txid))
+            _fail(job, _unsettled(job))
         for job in self._jobs:
             _fail(job, refusals.busy("the log takes nothing at present; nothing was written"))
         self._jobs.clear()
@@ -369,7 +374,7 @@ class Engine:
             if answer == "fenced":
                 return fenced
             fenced = "unknown"
-            self._stuck = True
+            self.is_stuck = True
             if self._stopping:
                 raise UnavailableError("ledger: the log takes nothing", code="ledger_log")
             await asyncio.sleep(AGAIN_SECONDS)
@@ -377,6 +382,12 @@ class Engine:
 
 def _size(writes: Writes) -> int:
     return sum(len(key) + len(value or b"") for changes in writes.values() for key, value in changes.items())
+
+
+def _unsettled(job: _Job) -> Refusal:
+    if job.refusal is not None:
+        return refusals.busy("the log does not answer; nothing was written")
+    return refusals.unknown(job.txid)
 
 
 def _finish(job: _Job, written: Written) -> None:

@@ -15,15 +15,11 @@ from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.formats.ccf.domain import PublicDomain, Writes
 from kluis.formats.ccf.entry import Entry, leaf_of, size_at, write_set_digest
 from kluis.formats.ccf.txid import TxId
-from kluis.hashes import sha256
 from kluis.ledger.merkle import Tree
 from kluis.services.ledger.running import quick
 
-EMPTY: Final = bytes(40)
-"""The head of a log without an entry."""
 APPEND_SECONDS: Final = 60.0
 READ_SECONDS: Final = 30.0
-MOST_READ: Final = 4 << 20
 
 
 class HostLog(Protocol):
@@ -96,11 +92,6 @@ class OcallLog:
 def declare(app: Enclave) -> OcallLog:
     """Declare a log's ocalls on an application."""
     return OcallLog(app)
-
-
-def head_of(seqno: int, entry: bytes) -> bytes:
-    """The head of a log whose last entry this is, 40 bytes."""
-    return seqno.to_bytes(8, "big") + sha256(entry)
 
 
 def entries_of(data: bytes, first: int) -> list[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final, NamedTuple
 
-from kluis.formats.ccf.domain import MAX_NAME
+from kluis.formats.ccf.domain import MAX_NAME, NewWrites
 
 DOMAIN: Final = (81).to_bytes(8, "little") + b"\x04"
 """Before the seqno of a public domain without records: its size, and its kind."""
@@ -19,7 +19,6 @@ CLAIMS: Final = slice(9, 41)
 """The first of the digests, in a public domain."""
 START: Final = b"\x01\x00"
 ZEROS: Final = bytes(16)
-Writes = dict[str, dict[bytes, bytes | None]]
 
 
 class Quick(NamedTuple):
@@ -66,7 +65,7 @@ class Form:
     def __init__(self) -> None:
         self._head, self._table, self._key = b"", "", b""
 
-    def read(self, data: bytes) -> Writes | None:
+    def read(self, data: bytes) -> NewWrites | None:
         """As :func:`writes`."""
         if self._head and data.startswith(self._head):
             at = len(self._head) + 8
@@ -83,9 +82,9 @@ class Form:
         return parsed
 
 
-def writes(data: bytes) -> Writes | None:
+def writes(data: bytes) -> NewWrites | None:
     """The writes of a private domain, once decrypted; None where they are of another form."""
-    out: Writes = {}
+    out: NewWrites = {}
     at, end, number = 0, len(data), int.from_bytes
     while at < end:
         size = number(data[at : at + 8], "little")

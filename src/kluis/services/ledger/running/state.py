@@ -23,6 +23,7 @@ from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
 from kluis.ledger.governance.service import Written
+from kluis.ledger.log_head import EMPTY, MOST_READ, head_of
 from kluis.ledger.merkle import Tree
 from kluis.ledger.secrets import Secrets
 from kluis.ledger.sequencer import Batch
@@ -31,7 +32,7 @@ from kluis.ledger.store import Store
 from kluis.services.ledger.identity import ServiceIdentity
 from kluis.services.ledger.running import quick
 from kluis.services.ledger.running.index import Index
-from kluis.services.ledger.running.log import EMPTY, MOST_READ, HostLog, Part, entries_of, head_of
+from kluis.services.ledger.running.log import HostLog, Part, entries_of
 
 NOTHING: Final = TxId(0, 0)
 
@@ -307,7 +308,8 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
             f" {witnessed.seqno} are missing",
             hint=(
                 "restore the last files of the ledger's folder; or, with an older backup, the platform's"
-                " state of the same time"
+                " state of the same time. What a damaged file had after its last whole signature is in"
+                " FOLDER.torn"
             ),
             code="ledger_behind",
         )

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from kluis.errors import FormatError
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.txid import TxId
+from kluis.ledger.log_head import MOST_READ
 from kluis.ledger.status import Status
-from kluis.services.ledger.running.log import MOST_READ, HostLog, Part, read_entries
+from kluis.services.ledger.running.log import HostLog, Part, read_entries
 from kluis.services.ledger.running.state import Ledger
 from kluis.services.web import Refusal
 
