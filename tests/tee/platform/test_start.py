@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -52,6 +53,19 @@ def test_started_twice_is_one(own: places.Places) -> None:
     first = start.ask(own, {"op": "status"})["pid"]
     start.start()
     assert start.ask(own, {"op": "status"})["pid"] == first
+
+
+def test_it_keeps_no_secret_of_its_starter(own: places.Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes outlive their starter, and whoever debugs them reads their environment."""
+    monkeypatch.setenv("CLOUD_SECRET", "hunter2")
+    start.start()
+    pid = start.ask(own, {"op": "status"})["pid"]
+    processes = []
+    while pid != os.getpid() and pid > 1:
+        processes.append(Path(f"/proc/{pid}"))
+        pid = int(re.findall(r"^PPid:\s+(\d+)", (processes[-1] / "status").read_text(), re.MULTILINE)[0])
+    assert len(processes) >= 3  # the daemon, its walls, and the spawner
+    assert [each for each in processes if b"hunter2" in (each / "environ").read_bytes()] == []
 
 
 def test_held_it_stays(own: places.Places) -> None:

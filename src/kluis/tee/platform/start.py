@@ -269,6 +269,7 @@ def _spawn(places: Places, listener: socket.socket, settings: str) -> Spawner:
             pass_fds=[listener.fileno()],
             start_new_session=True,
             cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # no secrets of its starter
         )
 
 
