@@ -11,9 +11,10 @@ import shutil
 import signal
 import ssl
 import subprocess
-import time
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -259,31 +260,53 @@ def test_five_thousand_cases_of_the_document(running: Running) -> None:
 
 
 def test_a_hangup_replaces_the_node_and_refuses_nobody(running: Running) -> None:
-    """Clients that write meanwhile see two views, and every entry that was answered is there."""
+    """Clients that write at once see two views, and every entry that was answered is there.
+
+    Half of them keep their connection, the others make one for each entry.
+    """
     running.become("Contributor")
-    wrote, views = [], set()
-    with httpx.Client(base_url=running.url, verify=running.context(), timeout=120) as client:
+    begun, ended = threading.Barrier(7), threading.Event()
 
-        def write(number: int) -> None:
-            answer = client.post(
-                f"/app/transactions?{VERSION}&collectionId=hup", json={"contents": f"{number}"}
-            )
-            assert answer.status_code == 200, answer.text
-            wrote.append(answer.headers["x-ms-ccf-transaction-id"])
-            views.add(wrote[-1].partition(".")[0])
+    def write(client: httpx.Client) -> str:
+        answer = client.post(f"/app/transactions?{VERSION}&collectionId=hup", json={"contents": "hup"})
+        assert answer.status_code == 200, answer.text
+        return answer.headers["x-ms-ccf-transaction-id"]
 
-        write(0)
-        os.kill(running.served.process.pid, signal.SIGHUP)
-        number = 1
-        while len(views) < 2 and number < 5000:
-            write(number)
-            number += 1
-            time.sleep(0.02)
-        write(number)
-    assert len(views) == 2
-    for txid in wrote:
-        status = running.ask("GET", f"/app/transactions/{txid}/status?{VERSION}").json()
-        assert status["state"] == "Committed"
+    def write_all(kept: bool) -> list[str]:
+        """Write until another node has answered, and once more."""
+        at = {"base_url": running.url, "verify": running.context(), "timeout": 120}
+        with httpx.Client(**at) as client:
+            wrote = [write(client)]
+            begun.wait(600)
+            while not ended.is_set() and len(wrote) < 5000:
+                if kept:
+                    wrote.append(write(client))
+                else:
+                    with httpx.Client(**at) as another:
+                        wrote.append(write(another))
+                if _view(wrote[-1]) != _view(wrote[0]):
+                    break
+            wrote.append(write(client))
+        return wrote
+
+    with ThreadPoolExecutor(6) as threads:
+        writing = [threads.submit(write_all, number % 2 == 0) for number in range(6)]
+        try:
+            begun.wait(600)
+            os.kill(running.served.process.pid, signal.SIGHUP)
+            wrote = [each.result(600) for each in writing]
+        finally:
+            ended.set()
+    assert all(len({_view(txid) for txid in each}) == 2 for each in wrote)
+    assert len({txid for each in wrote for txid in each}) == sum(map(len, wrote))
+    for each in wrote:
+        for txid in (each[0], each[-3], each[-2], each[-1]):
+            status = running.ask("GET", f"/app/transactions/{txid}/status?{VERSION}").json()
+            assert status["state"] == "Committed"
+
+
+def _view(txid: str) -> str:
+    return txid.partition(".")[0]
 
 
 def test_a_kill_loses_nothing_that_was_answered(running: Running) -> None:
