@@ -52,7 +52,9 @@ def test_what_is_refused(kluis: Kluis, ledger: Path, tmp_path: Path) -> None:
     assert said.code == 6
     assert said.out.startswith("FAIL  not a proposal: ")
     assert kluis("ledger", "explain", tmp_path / "none", ledger).code == 2
-    assert "there is none in the tables" in kluis("ledger", "explain", "00" * 32, ledger).err
+    said = kluis("ledger", "explain", "00" * 32, ledger)
+    assert "there is none in the tables" in said.err
+    assert "hint: kluis ledger status prints the open proposals" in said.err
     wrong.write_bytes(b"\xff")
     assert kluis("ledger", "explain", wrong, ledger).code == 2
     wrong.write_bytes(b"\xd2\x00")

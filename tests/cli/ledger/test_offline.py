@@ -273,16 +273,22 @@ def test_show(made: Path, kluis: Kluis) -> None:
     said = kluis("ledger", "show", made, "2.12", "--secrets", made / "secrets.txt").out
     assert "private records" in said
     assert "ce:2.12:" in said
-    assert kluis("ledger", "show", made, "3.1").code == 2
-    assert kluis("ledger", "show", made, "x").code == 3
+    for wanted, why in (("3.1", "entry 3.1: is not in"), ("x", "want VIEW.SEQNO, got 'x'")):
+        said = kluis("ledger", "show", made, wanted)
+        assert said.code == 2
+        assert why in said.err
+        assert "hint: kluis ledger show DIR, without an entry, lists all" in said.err
     value = json.loads(kluis("ledger", "show", made, "2.12", "--json").out)
     assert value["entry"] == "2.12"
 
 
 def test_what_is_missing(kluis: Kluis, tmp_path: Path) -> None:
     """A folder without a ledger, and files that cannot be read, are named."""
-    assert kluis("ledger", "verify", tmp_path).code == 2
-    assert kluis("ledger", "verify", tmp_path / "x").code == 2
+    for command in ("verify", "show", "tail"):
+        for folder in (tmp_path, tmp_path / "x"):
+            said = kluis("ledger", command, folder)
+            assert said.code == 2
+            assert f"kluis ledger sample --entries 100 --out {folder} makes one" in said.err
     (tmp_path / "ledger_1").write_bytes(b"x")
     assert kluis("ledger", "verify", tmp_path).code == 3
     assert kluis("ledger", "verify", tmp_path, "--secrets", tmp_path / "none").code == 2

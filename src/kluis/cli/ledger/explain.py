@@ -78,10 +78,14 @@ def tables(sources: Sequence[Source]) -> Store:
 
 def _text(proposal: str, store: Store) -> str:
     from kluis.ledger.governance import proposals, requests
+    from kluis.ledger.governance.faults import ProposalNotFound
 
     if requests.is_id(proposal):
         transaction = store.begin()
-        proposals.find(transaction, proposal)
+        try:
+            proposals.find(transaction, proposal)
+        except ProposalNotFound as error:
+            raise UsageError(error.message, hint="kluis ledger status prints the open proposals") from None
         return proposals.content(transaction, proposal)
     data = reading.read(Path(proposal))
     if data[:1] == b"\xd2":

@@ -25,11 +25,11 @@ from kluis.ledger.audit.files import Source
 from kluis.ledger.audit.governance import Replay
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.secrets import Secrets as LedgerSecrets
+from kluis.serve.ledger import following
 
 if TYPE_CHECKING:
     from kluis.ledger.audit.own import Trust
 
-PREFIX: Final = "ledger_"
 MAX_FILE: Final = 16 << 20
 
 
@@ -39,17 +39,8 @@ def sources(folder: Path) -> list[Source]:
     Raises:
         UsageError: no folder, or none of a ledger.
     """
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.name.startswith(PREFIX))
-    except OSError as error:
-        raise UsageError(f"{folder}: want a ledger's folder: {error.strerror}") from None
-    if not paths:
-        inner = folder / "ledger"
-        raise UsageError(
-            f"{folder}: want files named {PREFIX}..., got none",
-            hint=f"name {inner}, which has them" if any(inner.glob(f"{PREFIX}*")) else None,
-        )
-    return [Source(path.name, functools.partial(files.read, path, MAX_CHUNK)) for path in paths]
+    names = following.words_of(folder)
+    return [Source(name, functools.partial(files.read, folder / name, MAX_CHUNK)) for name in names]
 
 
 def read(path: Path) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kluis.cli import render
-from kluis.errors import UsageError
+from kluis.errors import FormatError, UsageError
 from kluis.formats.ccf.chunk import Chunk, ChunkName
 from kluis.formats.ccf.domain import PublicDomain, Writes, parse_writes
 from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
@@ -29,12 +29,16 @@ def describe_entries(
         value = [dict(zip(("file", "entry", "bytes", "tables"), row, strict=True)) for row in rows]
         head = ("file", "entry", "bytes", "public tables")
         return value, render.table([tuple(map(str, row)) for row in rows], head)
-    txid = TxId.parse(wanted)
+    hint = "kluis ledger show DIR, without an entry, lists all"
+    try:
+        txid = TxId.parse(wanted)
+    except FormatError as error:
+        raise UsageError(error.message, hint=hint) from None
     for file, raw in _entries(sources):
         entry = Entry.parse(raw, file)
         if (entry.view, entry.seqno) == txid:
             return _one(file, raw, entry, secrets)
-    raise UsageError(f"entry {txid}: is not in this ledger")
+    raise UsageError(f"entry {txid}: is not in this ledger", hint=hint)
 
 
 def _entries(sources: Sequence[Source]) -> Iterator[tuple[str, bytes]]:

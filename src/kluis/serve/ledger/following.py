@@ -21,6 +21,7 @@ from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding.reader import Reader
 
 MAX_ENTRY: Final = 64 << 20
+PREFIX: Final = "ledger_"
 
 
 class Row(NamedTuple):
@@ -35,6 +36,25 @@ class Row(NamedTuple):
     txid: TxId
     size: int
     tables: tuple[str, ...]
+
+
+def words_of(folder: Path) -> list[str]:
+    """The names of a ledger's files, sorted; at least one.
+
+    Raises:
+        UsageError: no folder, or none of a ledger.
+    """
+    hint = f"kluis serve has it in its --state; kluis ledger sample --entries 100 --out {folder} makes one"
+    try:
+        with os.scandir(folder) as entries:
+            words = sorted(each.name for each in entries if each.name.startswith(PREFIX))
+    except OSError as error:
+        raise UsageError(f"{folder}: want a ledger's folder: {error.strerror}", hint=hint) from None
+    if not words:
+        if any((inner := folder / "ledger").glob(f"{PREFIX}*")):
+            hint = f"name {inner}, which has them"
+        raise UsageError(f"{folder}: want files named {PREFIX}..., got none", hint=hint)
+    return words
 
 
 class Follower:
@@ -55,7 +75,9 @@ class Follower:
         self._folder = folder
         names = self._names()
         if not names:
-            raise UsageError(f"{folder}: want files named ledger_..., got none")
+            raise UsageError(
+                f"{folder}: want files of committed entries, got none", hint="kluis ledger verify"
+            )
         end = names[-1].first
         early = [name.first for name in names if end - name.first >= last]
         self.next = early[-1] if early else names[0].first
@@ -108,12 +130,7 @@ class Follower:
         )
 
     def _names(self) -> list[ChunkName]:
-        try:
-            with os.scandir(self._folder) as entries:
-                words = [each.name for each in entries if each.name.startswith("ledger_")]
-        except OSError as error:
-            raise UsageError(f"{self._folder}: want a ledger's folder: {error.strerror}") from None
-        names = [ChunkName.parse(word) for word in words]
+        names = [ChunkName.parse(word) for word in words_of(self._folder)]
         return sorted(
             (name for name in names if name.suffix in ("", "committed")),
             key=lambda name: (name.first, name.last is not None, name.committed),
