@@ -108,9 +108,10 @@ class LedgerLog:
     def _let_go(self, *, keep: bool) -> None:
         if self._journal is not None:
             self._journal.close(remove=not keep)
-        for file in {self._file, self._lock} - {-1}:
-            os.close(file)
-        self._lock = self._file = -1
+        with self._state:  # no reader reads a file that has got the number of the closed one
+            for file in {self._file, self._lock} - {-1}:
+                os.close(file)
+            self._lock = self._file = -1
 
     def head(self) -> bytes:
         """Its head, 40 bytes; :data:`~kluis.ledger.log_head.EMPTY` if there is no entry."""
