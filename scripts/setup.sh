@@ -22,8 +22,8 @@ case "$what" in
     serve) extras="rooms,services,fast" tools="" ;;
     check | docs) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,console,fast,demo,dev,fuzz" tools="" ;;
-    test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio haproxy nginx kubectl" ;;
-    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium haproxy nginx kubectl podman buildah mmdebstrap" ;;
+    test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio fusermount3 haproxy nginx kubectl" ;;
+    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio fusermount3 debootstrap qemu-system-x86_64 criu chromium haproxy nginx kubectl podman buildah mmdebstrap" ;;
     clients) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf gcc swtpm qemu-system-x86_64 mkfs.erofs ukify" ;;
     *) stop "target: want demo, demo-vm, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
@@ -58,6 +58,7 @@ for tool in $tools; do
             tpm2) packages+=(tpm2-tools) ;;
             nginx) packages+=(nginx-light libnginx-mod-stream) ;;
             kubectl) packages+=(kubernetes-client) ;;
+            fusermount3) packages+=(fuse3) ;;
             *) packages+=("$tool") ;;
         esac
     fi

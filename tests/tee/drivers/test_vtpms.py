@@ -383,6 +383,7 @@ def test_google(software: Software, tmp_path: Path) -> None:
     assert vtpm.nonce == NONCE
 
 
+@pytest.mark.skipif(bool(fuse.MISSING), reason="no FUSE: apt-get install fuse3")
 def test_google_certificate_of_others(software: Software, tmp_path: Path) -> None:
     """A certificate of another key than the template's is refused."""
     forge = AzureForge()
