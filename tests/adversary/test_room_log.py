@@ -111,6 +111,7 @@ def test_a_line_signed_with_another_partys_key(held: Held) -> None:
 def test_a_partys_key_replaced_in_the_folder(held: Held, tmp_path: Path) -> None:
     """A new key under a party's name is not trusted by a signer of the agreement."""
     usurper = Home.create(tmp_path / "usurper" / "laboratory", "laboratory")
+    (held.room.path / "parties" / "laboratory.json").unlink()
     held.room.join(usurper, usurper.public("The laboratory", ("owner", "recipient")))
     logs.say(held.room, usurper, "agreement.stopped", held.agreement.hash)
     refused(

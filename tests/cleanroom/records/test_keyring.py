@@ -30,6 +30,7 @@ def place(tmp_path: Path, setting: Setting) -> tuple[Room, Agreement]:
 def usurped(room: Room, name: str, folder: Path) -> Home:
     """An attacker with write access puts a key in the folder in a party's name."""
     home = Home.create(folder / name, name)
+    (room.path / "parties" / f"{name}.json").unlink(missing_ok=True)
     room.join(home, home.public(name, ("owner", "recipient")))
     return home
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from fractions import Fraction
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 from sqlglot.parser import Parser
 from sqlglot.tokens import Token, TokenType
 
@@ -35,7 +34,9 @@ def parse(text: str) -> exp.Select:
     try:
         _check_tokens(sqlglot.tokenize(text, dialect="duckdb"))
         statements = sqlglot.parse(text, dialect="duckdb")
-    except (SqlglotError, RecursionError) as error:
+    except QueryError:
+        raise
+    except Exception as error:  # on some text sqlglot fails with AttributeError or TypeError
         raise QueryError("query: want SQL, got text that does not parse", code="query_syntax") from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
         kinds = [type(each).__name__ for each in statements]
@@ -45,7 +46,13 @@ def parse(text: str) -> exp.Select:
 
 
 def _check_tokens(tokens: list[Token]) -> None:
-    """Refuse types with arguments, which no query needs: sqlglot reads each of nested ones twice."""
+    """Refuse types with arguments, which no query needs: sqlglot reads each of nested ones twice.
+
+    And a semicolon that does not end the text: sqlglot leaves out what follows where it begins with ELSE.
+    """
+    ends = list(dropwhile(_is_semicolon, reversed(tokens)))
+    if any(map(_is_semicolon, ends)):
+        raise QueryError("query: want one SELECT, got more after a semicolon", code="query_shape")
     for type_, begin in pairwise(tokens):
         if type_.token_type in Parser.TYPE_TOKENS and begin.token_type in _BEGINS:
             raise QueryError(
@@ -53,6 +60,10 @@ def _check_tokens(tokens: list[Token]) -> None:
                 hint="DATE '...' and TIMESTAMP '...' are the only types",
                 code="query_shape",
             )
+
+
+def _is_semicolon(token: Token) -> bool:
+    return token.token_type is TokenType.SEMICOLON
 
 
 def _check_size(select: exp.Select) -> None:

@@ -120,10 +120,17 @@ class Room:
         Raises:
             PolicyError: its name, or the room's title or purpose, cannot be shown unchanged.
             AuthenticityError: as :meth:`require_same`.
+            UsageError: a party with other keys has joined under its short name.
         """
         shown.check(party, "party")
         shown.check(self.file, "room")
         self.require_same(home)
+        with contextlib.suppress(FormatError, AuthenticityError):  # a file that nobody signed is replaced
+            if self.keys(party.id) not in ((), (party.signing_key,)):
+                raise UsageError(
+                    f"party {party.id}: has joined {self.path} with other keys",
+                    hint=f"join as another name; if they were yours, delete its parties/{party.id}.json",
+                )
         home.keep_place(self.path, self.file.room, self.file.title, self.file.purpose)
         raw = encode(party)
         joined = Joined(party=raw, signature=home.signing.sign(PARTY, raw))
@@ -211,7 +218,17 @@ class Room:
         return (self.party(party).signing_key,)
 
     def add_dataset(self, home: Home, dataset: Dataset, files: tuple[bytes, ...]) -> None:
-        """Add a sealed data set to the room."""
+        """Add a sealed data set to the room.
+
+        Raises:
+            UsageError: another owner has one of this name and version there.
+        """
+        same = (each.owner for each in self.offers(dataset.id) if each.version == dataset.version)
+        if others := sorted(set(same) - {dataset.owner}):
+            raise UsageError(
+                f"data set {dataset.id} version {dataset.version}: {others[0]} has one in {self.path}",
+                hint="seal it under another name: --dataset NAME",
+            )
         for number, data in enumerate(files):
             self.folder.replace(_file(dataset, number), data)
         raw = encode(dataset)

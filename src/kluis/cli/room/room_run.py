@@ -210,8 +210,13 @@ def receipt(
 
 
 def _write(path: Path, plain: bytes) -> None:
-    """Write a result atomically, readable only by this user: it was sealed to one party."""
+    """Write a result atomically, readable only by this user: it was sealed to one party.
+
+    Another file in its place stays as it is, since the proposer chose the name. A link is replaced.
+    """
     try:
+        if path.is_file() and not path.is_symlink() and path.read_bytes() != plain:
+            raise UsageError(f"{path}: another file is there", hint="-o FOLDER: name a folder without it")
         files.write(path, plain)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
