@@ -35,6 +35,7 @@ def test_a_data_set_with_the_name_of_another_owners(table: Table) -> None:
     table("seal", data, "--as", "laboratory", "--dataset", "people", "--terms", terms)
     after = {each.name: each.read_bytes() for each in (table.room.path / "datasets").iterdir()}
     assert {name: after.get(name) for name in before} == before
+    assert table.homes["laboratory"].next_version(table.room.file.room, "people") == 1  # none was used up
 
 
 def test_a_party_with_the_short_name_of_another(table: Table) -> None:

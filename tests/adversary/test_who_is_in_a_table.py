@@ -120,3 +120,14 @@ def test_random_queries(kind: str, count: int) -> None:
         assert there == gone, text
         answered += bool(there)
     assert answered
+
+
+@pytest.mark.parametrize("join", ["JOIN people p ON c.id = p.id", "LEFT JOIN people p ON c.id = p.id"])
+def test_one_more_than_k_that_an_owner_knows(join: str) -> None:
+    """Not claimed: a mark on k persons that its owner knows to be there, and one more, counts k or k + 1."""
+    known = range(10, 10 + rooms.K)
+    mark = dict.fromkeys((TARGET, *known, *INVENTED[:30]), 1)
+    codes = rooms.codes({each: each % 3 for each in EVERYONE}, mark)
+    text = f"SELECT c.mark, count(p.id) AS n FROM codes c {join} GROUP BY c.mark"
+    there, gone = ({row["mark"]: row["n"] for row in computed(text, each)} for each in worlds(codes))
+    assert (there[1], gone[1]) == (rooms.K + 1, rooms.K)

@@ -125,3 +125,9 @@ def test_every_entry_has_a_code() -> None:
     """No entry explains a code that no part of the program uses."""
     found = codes() | vault_codes()
     assert sorted(e for e in catalogue.entries() if not any(_means(code, e) for code in found)) == []
+
+
+def test_each_code_has_one_entry() -> None:
+    """No code stands in two groups, where one entry would hide the other, with its cause and its fix."""
+    listed = [code for group in catalogue._catalogue().values() for code in group]
+    assert sorted({code for code in listed if listed.count(code) > 1}) == []

@@ -27,10 +27,12 @@ MOST_BLANKS: Final = 64
 MOST_EMPTY_LINES: Final = 4
 MOST_MARKS: Final = 3
 # Letters, marks and symbols without a picture: Unicode's Default_Ignorable_Code_Point outside the category
-# Cf, and the empty Braille pattern.
+# Cf, the empty Braille pattern, blanks that are letters, and the joiners and stackers of scripts that are no
+# longer in daily use (Indic_Syllabic_Category).
 _INVISIBLE: Final = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
-    "\U0001d159\U000e0000-\U000e0fff]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u2d7f\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U00010a3f\U0001107f\U000113d0\U0001193e\U00011a47\U00011a99\U00011d45\U00011d97\U00011f42"
+    "\U00013441\U00013442\U00016fe4\U0001d159\U000e0000-\U000e0fff]"
 )
 _BARE: Final = re.compile("[A-Za-z0-9_.:/+-]{1,70}")
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})

@@ -138,7 +138,7 @@ class Home:
         except FileExistsError as error:
             raise UsageError(
                 f"data set {key.dataset}: version {key.version} is sealed already",
-                hint=f"--version {key.version + 1}",
+                hint="run it again: it takes the next version",
             ) from error
 
     def key(self, room: str, dataset: str, version: int) -> DataKey:

@@ -223,17 +223,25 @@ class Room:
         Raises:
             UsageError: another owner has one of this name and version there.
         """
-        same = (each.owner for each in self.offers(dataset.id) if each.version == dataset.version)
-        if others := sorted(set(same) - {dataset.owner}):
-            raise UsageError(
-                f"data set {dataset.id} version {dataset.version}: {others[0]} has one in {self.path}",
-                hint="seal it under another name: --dataset NAME",
-            )
+        self.require_free(dataset.id, dataset.version, dataset.owner)
         for number, data in enumerate(files):
             self.folder.replace(_file(dataset, number), data)
         raw = encode(dataset)
         offered = Offered(dataset=raw, signature=home.signing.sign(DATASET, raw))
         self.folder.replace(f"datasets/{dataset.id}.v{dataset.version}.json", encode(offered))
+
+    def require_free(self, name: ColumnName, version: int, owner: str) -> None:
+        """Refuse a data set whose name and version another owner has given to one in this room.
+
+        Raises:
+            UsageError: there is one.
+        """
+        same = (each.owner for each in self.offers(name) if each.version == version)
+        if others := sorted(set(same) - {owner}):
+            raise UsageError(
+                f"data set {name} version {version}: {others[0]} has one in {self.path}",
+                hint="seal it under another name: --dataset NAME",
+            )
 
     def offers(self, name: ColumnName) -> tuple[Dataset, ...]:
         """Every version of a data set with this name, of any owner, that its owner signed.

@@ -105,7 +105,9 @@ class Owner:
         self._nonce = None
         payload = decode(document.payload, OfferPayload, "offer")
         if run is not None and payload.run != run:
-            raise PolicyError(f"offer: want run {run[:16]}.., got {payload.run[:16]}..", code="release")  # 3
+            raise PolicyError(
+                f"offer: want run {run[:16]}.., got {payload.run[:16]}..", code="room_release"
+            )  # 3
         verdict = check_evidence(
             offer.evidence,
             agreement.code,

@@ -73,10 +73,10 @@ class Session:
         if challenge.agreement != self._agreement.hash or party not in self._agreement.owners:
             raise PolicyError(
                 f"challenge: {party} owns no data under agreement {challenge.agreement[:16]}",
-                code="challenge",
+                code="room_challenge",
             )
         if party in self._offers:
-            raise PolicyError(f"challenge: {party} has its offer for this run", code="challenge")
+            raise PolicyError(f"challenge: {party} has its offer for this run", code="room_challenge")
         payload = exchange.offer_payload(self._agreement.hash, self.run_id, party, self._key.public)
         self._offers[party] = Offer(
             party=party, evidence=self._attester.release_offer(challenge.nonce, payload)
@@ -112,14 +112,14 @@ class Session:
                 or statement.evidence != sha256(offer.evidence.quote).hex()
                 or owner.id in self._releases
             ):
-                raise PolicyError(f"release, {owner.id}: is not for this run", code="release")  # 2
+                raise PolicyError(f"release, {owner.id}: is not for this run", code="room_release")  # 2
             owned = self._agreement.owned_by(owner.id)
             if [(key.dataset, key.version) for key in statement.keys] != [
                 (each.id, each.version) for each in owned
             ]:
                 raise PolicyError(
                     f"release, {owner.id}: want a key for each of {[each.id for each in owned]}",
-                    code="release",
+                    code="room_release",
                 )
             opened = {}
             for key in statement.keys:  # 3
@@ -199,7 +199,7 @@ class Session:
             raise FreshnessError(
                 f"release: want times from {self._agreement.created}, at most {HOURS_APART} hours apart, "
                 f"got {min(times)} to {now}",
-                code="release",
+                code="room_release",
             )
         expires = earliest(self._agreement.expires, tuple(each.terms for each in self._agreement.datasets))
         if now >= expires:

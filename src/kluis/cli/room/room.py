@@ -114,6 +114,7 @@ def seal(
         table = datasets.read_table(data.read(), str(file), hint)
     agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
+    opened.require_free(dataset, version, party)  # before a key takes the version
     key = datasets.new_key()
     sealed = datasets.seal(table, key, opened.file.room, dataset, version, agreed)
     described = Dataset(

@@ -41,7 +41,7 @@ class NameTaken(InvalidOperation):
 class Missing(UsageError):
     """Nothing has this name."""
 
-    code = "missing"
+    code = "not_found"
     http_status = 404
 
 

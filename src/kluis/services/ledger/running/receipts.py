@@ -64,7 +64,7 @@ class Proven:
             raise UnavailableError(
                 "receipt: only the service signs this ledger",
                 hint="read the receipt in COSE: GET /receipt/cose",
-                code="receipt",
+                code="receipt_form",
             )
         certificate = node.certificate or ""
         if self.is_signature:
@@ -78,7 +78,7 @@ class Proven:
             UnavailableError: the entry holds the signature itself.
         """
         if self.is_signature:
-            raise UnavailableError("receipt: a signature has no COSE receipt", code="receipt")
+            raise UnavailableError("receipt: a signature has no COSE receipt", code="receipt_form")
         at, message = self.signatures.seqno, self.signatures.message
         service = ServiceSignature.parse(message, f"signature {at}")
         return receipts.make_cose(ledger.tree, self.txid, self.components, service)
@@ -96,7 +96,7 @@ async def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     """
     seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
     if at is None:
-        raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
+        raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt_form")
     batch = ledger.sealed
     if batch is not None and batch.signature.seqno == at and seqno >= (first := batch.txids[0].seqno):
         return Proven(
@@ -126,7 +126,7 @@ def _signatures(holder: Part, seqno: int) -> Signatures:
     node = holder.writes.get(tables.SIGNATURES, {}).get(only)
     service = holder.writes.get(tables.COSE_SIGNATURES, {}).get(only)
     if service is None:
-        raise UnavailableError(f"{what}: the service did not sign", code="receipt")
+        raise UnavailableError(f"{what}: the service did not sign", code="receipt_form")
     parsed = None if node is None else NodeSignature.parse(node, what)
     if parsed is not None:
         # Of one node, all have the same id and certificate, and other members: these are kept once.
