@@ -23,7 +23,7 @@ from kluis.ledger.governance.constitution import Rules
 from kluis.ledger.governance.proposals import Proposal
 from kluis.ledger.governance.replay import Replay
 from kluis.ledger.governance.requests import Kind
-from kluis.ledger.governance.service import Identity, NodeEffects, Written
+from kluis.ledger.governance.service import Identity, LastWrites, NodeEffects
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.store import Store, Transaction
 from tests.keys import rsa_key
@@ -122,7 +122,7 @@ class Consortium:
         self.service_key = key(900)
         self.certificate = _service_certificate()
         self.secrets = Secrets([LedgerSecret(bytes(range(32)), 1)])
-        self.written = Written()
+        self.written = LastWrites()
         self.store = Store()
         self.entries: list[Entry] = []
         self.rules = rules or Rules()

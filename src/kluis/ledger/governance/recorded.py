@@ -18,7 +18,7 @@ from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.documents import load_certificate, read_object, write_json
 from kluis.ledger.governance.scripts.crypto import instant
-from kluis.ledger.governance.service import MOST_DAYS, Written
+from kluis.ledger.governance.service import MOST_DAYS, LastWrites
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Transaction
 
@@ -35,7 +35,7 @@ class RecordedEffects:
         written: of the entries before.
     """
 
-    def __init__(self, writes: Writes, written: Written) -> None:
+    def __init__(self, writes: Writes, written: LastWrites) -> None:
         self._writes = writes
         self._written = written
         self._problems: list[str] = []

@@ -26,10 +26,10 @@ from kluis.ledger.governance.constitution import OF_BALLOT, OF_CONSTITUTION, Fai
 from kluis.ledger.governance.documents import read_object, write_json
 from kluis.ledger.governance.recorded import RecordedEffects, problem_of_shares
 from kluis.ledger.governance.requests import Kind, Request
-from kluis.ledger.governance.service import Written
+from kluis.ledger.governance.service import LastWrites
 from kluis.ledger.store import Store, Transaction
 
-# Written by a node without a request of a member: joins, renewals, recovery, refreshed keys of issuers.
+# LastWrites by a node without a request of a member: joins, renewals, recovery, refreshed keys of issuers.
 BY_NODES: Final = frozenset(
     {
         tables.NODES,
@@ -80,7 +80,7 @@ class Replay:
 
     def __init__(self, rules: Rules | None = None) -> None:
         self._rules = rules or AUDIT
-        self._written = Written()
+        self._written = LastWrites()
         self._store = Store()
         self.count = 0
         self.notes: list[str] = []

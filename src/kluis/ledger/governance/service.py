@@ -36,7 +36,7 @@ MOST_DAYS: Final = 36_500
 _TRACKED: Final = frozenset({tables.SERVICE_INFO, tables.PAST_SECRETS})
 
 
-class Written:
+class LastWrites:
     """Which entry last wrote the tables whose values name the entry before. Note every entry, in order."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Identity:
     key: ec.EllipticCurvePrivateKey = dataclasses.field(repr=False)
     certificate: str
     secrets: Secrets
-    written: Written
+    written: LastWrites
 
 
 class NodeEffects:

@@ -35,7 +35,7 @@ from kluis.serve.ledger.chunks import Committed, read_open, sizes_of, whole_unti
 from kluis.serve.ledger.journal import MOST, Journal, Record, own_file, write_all
 from kluis.serve.ledger.notes import Notes
 
-MOST_BATCH: Final = 64 << 20
+MOST_APPENDED: Final = 64 << 20
 MOST_EACH: Final = 8
 Answer = str
 """``ok``, ``fenced`` or ``unknown``."""
@@ -143,8 +143,8 @@ class LedgerLog:
         return answer
 
     def _append(self, previous: bytes, batch: bytes) -> Answer:
-        if not 0 < len(batch) <= MOST_BATCH:
-            raise UsageError(f"batch: want 1..{MOST_BATCH} bytes, got {len(batch)}")
+        if not 0 < len(batch) <= MOST_APPENDED:
+            raise UsageError(f"batch: want 1..{MOST_APPENDED} bytes, got {len(batch)}")
         sizes, flags = sizes_of(batch)
         with self._writing:
             if self._lock < 0:

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from kluis.errors import AuthenticityError
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.ledger import claims
 
 ENTRIES: Final = claims.PRIVATE_ENTRIES
@@ -32,5 +34,20 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     secretKey: str  # noqa: N815 - the claim's own word
     tags: tuple[str, ...] = ()
 
+    @classmethod
+    def read(cls, value: bytes) -> Stored:
+        """Read what a table has.
+
+        Raises:
+            AuthenticityError: another version of the application wrote it.
+        """
+        try:
+            return _stored.decode(value)
+        except UNREADABLE:
+            raise AuthenticityError("entry: is of another version of Kluis", code="ledger_leaf") from None
+
     def __repr__(self) -> str:
         return f"Stored(tags={self.tags!r})"
+
+
+_stored = msgspec.json.Decoder(Stored)

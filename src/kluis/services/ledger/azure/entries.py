@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from kluis.errors import AuthenticityError, FormatError
+from kluis.errors import FormatError
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.txid import HEADER, TxId
 from kluis.hashes import sha256
@@ -297,20 +297,13 @@ def _find(writes: Writes, collection: str | None) -> tuple[str, bytes] | None:
     return None
 
 
-def _decode(value: bytes) -> Stored:
-    try:
-        return msgspec.json.decode(value, type=Stored)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise AuthenticityError("entry: is of another version of Kluis", code="ledger_leaf") from None
-
-
 def _describe(txid: TxId, collection: str, value: bytes) -> dict[str, str]:
-    contents = _decode(value).contents
+    contents = Stored.read(value).contents
     return {"contents": contents, "collectionId": collection, "transactionId": str(txid)}
 
 
 def _claim(collection: str, value: bytes) -> dict[str, Any]:
-    stored = _decode(value)
+    stored = Stored.read(value)
     return {
         "kind": "LedgerEntry",
         "ledgerEntry": {

@@ -30,7 +30,7 @@ from kluis.services.ledger.running.state import Ledger, Witness
 from kluis.services.web import Refusal
 
 MOST_WAITING: Final = 10_000
-MOST_BATCH: Final = 1000
+MOST_BATCH_ENTRIES: Final = 1000
 MOST_BATCH_BYTES: Final = 512 << 10
 MOST_ENTRY_BYTES: Final = 8 << 20
 """Of an entry's keys and values. A batch that no host can take would be tried again without end."""
@@ -279,7 +279,7 @@ class Engine:
                 wrote.pop()  # an error has the frames that called its work, and must not have its job by them
 
     async def _execute_and_commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
-        while self._jobs and len(wrote) < MOST_BATCH and sequencer.pending[1] < MOST_BATCH_BYTES:
+        while self._jobs and len(wrote) < MOST_BATCH_ENTRIES and sequencer.pending[1] < MOST_BATCH_BYTES:
             if self._jobs[0].alone and sequencer.pending[0]:
                 break
             wrote.append(self._jobs.popleft())

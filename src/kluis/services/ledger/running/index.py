@@ -6,13 +6,9 @@ import bisect
 from array import array
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
+from kluis.errors import AuthenticityError
 from kluis.formats.ccf.domain import Writes
-from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
-
-_stored = msgspec.json.Decoder(Stored)
 
 
 class Index:
@@ -49,8 +45,8 @@ class Index:
         if b'"tags"' not in value:
             return
         try:
-            tags = _stored.decode(value).tags
-        except UNREADABLE:
+            tags = Stored.read(value).tags
+        except AuthenticityError:
             return
         for tag in tags:
             self._tags.setdefault((collection, tag), array("Q")).append(seqno)

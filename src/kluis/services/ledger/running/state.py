@@ -22,7 +22,7 @@ from kluis.formats.ccf.domain import Writes, parse_writes
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
-from kluis.ledger.governance.service import Written
+from kluis.ledger.governance.service import LastWrites
 from kluis.ledger.log_head import EMPTY, MOST_READ, head_of
 from kluis.ledger.merkle import Tree
 from kluis.ledger.secrets import Secrets
@@ -108,7 +108,7 @@ class Ledger:
         self.views = Views()
         self.secrets = secrets
         self.index = Index()
-        self.written = Written()
+        self.written = LastWrites()
         self.signatures = array("Q")
         self.signed: OrderedDict[int, Signatures] = OrderedDict()
         self.sealed: Batch | None = None
