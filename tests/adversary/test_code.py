@@ -6,6 +6,7 @@ import importlib.util
 import marshal
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -155,6 +156,10 @@ def injected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places
     monkeypatch.setenv("KLUIS_HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("LD_PRELOAD", PRELOADED)
+    popen = subprocess.Popen
+    monkeypatch.setattr(  # a starter of another kind than ours, which hands its whole environment on
+        subprocess, "Popen", lambda *given, **more: popen(*given, **{**more, "env": dict(os.environ)})
+    )
     try:
         yield start.start()
     finally:
