@@ -38,3 +38,16 @@ def test_a_clock_that_stands_still(storage: Any) -> None:
     new = here.owner("POST", "/certs:rotate", json={"signs_in_seconds": 0}).json()["keys"][0]["kid"]
     here.clock.at += timedelta(seconds=10 * signing.HELD_SECONDS)
     assert json.dumps(kid(there)) == json.dumps(new)  # its clock did not move
+
+
+def test_a_key_that_was_being_replaced_already(storage: Any) -> None:
+    """A rotation at once deletes the old key, too, where its successor only waited to sign."""
+    world = World(storage)
+    world.clock.at += timedelta(hours=2)
+    old = kid(world)
+    world.owner("POST", "/certs:rotate")  # the usual way: the next key signs in an hour
+    assert kid(world) == old
+    new = world.owner("POST", "/certs:rotate", json={"signs_in_seconds": 0}).json()["keys"][0]["kid"]
+    assert kid(world) == new
+    world.clock.at -= timedelta(minutes=1)  # by the host
+    assert kid(world) != old
