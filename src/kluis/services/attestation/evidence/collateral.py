@@ -184,8 +184,8 @@ class Endorsing:
             if configured is None:
                 raise
             return configured
-        # Configured documents are used if only they have the quote's authority.
-        foreign = configured is not None and _platform_of(fetched_documents.collateral)[2] != wanted.authority
+        # Configured documents are used if those that were fetched are another platform's.
+        foreign = _platform_of(fetched_documents.collateral) != (wanted.tee, wanted.fmspc, wanted.authority)
         documents = configured if configured is not None and foreign else fetched_documents
         self._remember(self._fetched, wanted, _Fetched(documents, now))
         return documents
@@ -202,7 +202,8 @@ class Endorsing:
         wanted = self._platforms.get(key)
         if wanted is None:
             wanted = self._read(quote)
-            self._remember(self._platforms, key, wanted)
+            if wanted.fmspc:  # its certificates were checked; another kind of end can be written by anybody
+                self._remember(self._platforms, key, wanted)
         return wanted
 
     def _read(self, quote: bytes) -> _Wanted:

@@ -2,8 +2,9 @@
 
 A key signs for some time; then a new one is generated. The new key is published before it signs, because
 clients cache keys. The old key's certificate stays published until its last token has expired, but its
-private key is deleted. Each certificate contains the evidence of the enclave that generated the key
-(:mod:`kluis.formats.kluis.vouched`), if there is one.
+private key is deleted. Once a rotation is acknowledged, every process of the service has its result: each
+reads a mark of the keys under a lease. Each certificate contains the evidence of the enclave that generated
+the key (:mod:`kluis.formats.kluis.vouched`), if there is one.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from kluis.enclave.store.keys.lease import Leases
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import InternalError
 from kluis.frozen import frozen
+from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidOperation
 from kluis.services.attestation.settings import DAY, AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
@@ -31,8 +34,9 @@ from kluis.services.attestation.tokens.signing_certificate import Vouch, certify
 from kluis.services.attestation.tokens.signing_key import SigningKey
 
 TABLE: Final = "attestation.signing"
+MARKS: Final = "attestation.signing.marks"
 BITS: Final = 2048
-# How long an instance's keys are cached before the store is read again.
+# How long an instance's keys are cached at most; they are read again at once when their mark changed.
 HELD_SECONDS: Final = 30
 # A token's verifier may be slow, and have another clock.
 GRACE_SECONDS: Final = DAY
@@ -65,6 +69,7 @@ class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @frozen
 class _Held:
     ring: _Ring
+    mark: bytes
     at: datetime
 
 
@@ -81,6 +86,7 @@ class SigningKeys:
     def __init__(self, settings: AttestationSettings, storage: Storage, vouch: Vouch, issuer: bytes) -> None:
         self._settings = settings
         self._storage = storage
+        self._leases = Leases(storage)
         self._vouch = vouch
         self._digest = digest(settings, issuer)
         self._held: dict[str, _Held] = {}
@@ -149,12 +155,15 @@ class SigningKeys:
         ring = self._storage.update(work)
         with self._lock:
             self._keep(instance, ring, now)
+        if only_after is None:
+            self._leases.settle()
         return ring.keys[-1].kid
 
     def forget(self, name: str, store: Writing) -> None:
         """Delete the keys of every life of an instance's name, as part of a transaction."""
         for place in [place for place, _ in store.scan(TABLE, name)]:
             store.delete(TABLE, place)
+            store.delete(MARKS, place)
 
     def let_go(self, instance: str) -> None:
         """Drop everything cached for a deleted instance."""
@@ -164,8 +173,9 @@ class SigningKeys:
                 self._loaded.pop(key.kid, None)
 
     def _ring(self, instance: str, url: str, now: datetime) -> _Ring:
-        entry = self._held.get(instance)
-        if entry is not None and abs((now - entry.at).total_seconds()) < HELD_SECONDS:
+        entry, mark = self._held.get(instance), self._leases.get(MARKS, self._place(instance))
+        same = entry is not None and mark in (entry.mark, None)  # None: the instance was deleted
+        if entry is not None and same and abs((now - entry.at).total_seconds()) < HELD_SECONDS:
             return entry.ring
         with self._lock:
             ring = _read(self._storage.get(TABLE, self._place(instance)))
@@ -179,7 +189,7 @@ class SigningKeys:
                     return there if there.keys else self._write(store, instance, (first,))
 
                 ring = self._storage.update(work)
-            elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
+            elif mark is None or any(self._over(key, int(now.timestamp())) for key in ring.keys):
                 ring = self._storage.update(lambda store: self._wipe(store, instance, now))
             if entry is None and there_before:
                 ring = self._renew(instance, url, ring, now)
@@ -238,13 +248,15 @@ class SigningKeys:
 
     def _age(self, key: _Kept, at: int, replaced_at: int) -> _Kept:
         """A key after a newer one was generated: it ends when the newer one starts, and is then only a
-        certificate.
+        certificate. A newer one that starts at once ends every other, also one whose successor only waits.
         """
-        if key.published_until is None:
-            private = key.private if replaced_at > at else b""
-            until = replaced_at + self._published_seconds
-            return msgspec.structs.replace(key, published_until=until, private=private)
-        return msgspec.structs.replace(key, private=b"") if self._over(key, at) else key
+        ended = replaced_at <= at or self._over(key, at)
+        until = key.published_until
+        return msgspec.structs.replace(
+            key,
+            published_until=replaced_at + self._published_seconds if until is None else until,
+            private=b"" if ended else key.private,
+        )
 
     def _keep(self, instance: str, ring: _Ring, now: datetime) -> None:
         """Cache what was read, under the lock."""
@@ -254,7 +266,7 @@ class SigningKeys:
                 self._loaded.pop(key.kid, None)
         while len(self._held) >= MOST_HELD:  # others of the service's processes delete instances, too
             self.let_go(next(iter(self._held), instance))
-        self._held[instance] = _Held(ring, now)
+        self._held[instance] = _Held(ring, _mark(ring), now)
 
     def _make(self, url: str, now: datetime, delay_seconds: int) -> _Kept:
         private = rsa.generate_private_key(65537, BITS)
@@ -279,6 +291,7 @@ class SigningKeys:
         store.put(
             TABLE, self._place(instance), msgspec.msgpack.encode(ring), index=instance.partition(".")[0]
         )
+        store.put(MARKS, self._place(instance), _mark(ring))
         return ring
 
     def _load(self, key_record: _Kept, url: str) -> SigningKey:
@@ -293,6 +306,12 @@ class SigningKeys:
 
 def _read(data: bytes | None) -> _Ring:
     return _Ring(1, ()) if data is None else msgspec.msgpack.decode(data, type=_Ring)
+
+
+def _mark(ring: _Ring) -> bytes:
+    """Another value for other keys; nothing secret."""
+    parts = [(each.kid, each.certificate, bool(each.private), each.published_until) for each in ring.keys]
+    return sha256(msgspec.msgpack.encode(parts))
 
 
 def _private(data: bytes) -> rsa.RSAPrivateKey:
