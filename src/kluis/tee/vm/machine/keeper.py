@@ -101,7 +101,10 @@ def _only_one(where: Path, name: str) -> Iterator[None]:
 def _start(settings: Settings) -> Machine:
     guest = Guest.open(Path(settings.guest), check=False)  # checked as it is sealed
     qemu = programs.find(programs.QEMU)
-    accelerator = acceleration.choose_cached(kept.folder(), qemu, guest.kernel)
+    # What a machine by uefi is worth hangs on its memory, which KVM cannot have secret.
+    accelerator = (
+        "tcg" if settings.boot == "uefi" else acceleration.choose_cached(kept.folder(), qemu, guest.kernel)
+    )
     made = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC))
     only = bytes.fromhex(settings.only) if settings.only else None
     own, measurement = None, None
@@ -219,7 +222,9 @@ def _answer(settings: Settings, machine: Machine, request: dict[str, Any], to: s
             answer = _describe(settings, machine)
     except KluisError as error:
         answer = _error(error)
-    to.send(json.dumps(answer).encode())
+    data = json.dumps(answer).encode()
+    for start in range(0, len(data), kept.PACKET_BYTES):
+        to.sendall(data[start : start + kept.PACKET_BYTES])
 
 
 def _describe(settings: Settings, machine: Machine) -> dict[str, Any]:

@@ -26,7 +26,10 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 MOST_PATH_BYTES: Final = 107
 """Of a socket's path, which Linux limits."""
 ANSWER_SECONDS: Final = 120.0
-ANSWER_BYTES: Final = 1 << 20
+ANSWER_BYTES: Final = 2 << 20
+"""More than the last output of a console, of which JSON may write each byte as six."""
+PACKET_BYTES: Final = 32 << 10
+"""Of an answer: Linux limits a packet to what a socket's buffer holds."""
 KEEPER: Final = "kluis.tee.vm.machine.keeper"
 
 
@@ -196,10 +199,13 @@ def ask(name: str, request: dict[str, Any]) -> dict[str, Any]:
     """Send a request to a machine's keeper and return its answer."""
     with _connect(name) as connection:
         connection.send(json.dumps(request).encode())
-        data = connection.recv(ANSWER_BYTES)
-    if not data:
-        raise UnavailableError(f"machine {name}: ended", code="machine_ended")
-    return _check(json.loads(data))
+        answer = bytearray()
+        while len(answer) < ANSWER_BYTES and (packet := connection.recv(PACKET_BYTES)):
+            answer += packet
+    try:
+        return _check(json.loads(answer))
+    except ValueError:  # nothing, or only a part
+        raise UnavailableError(f"machine {name}: ended", code="machine_ended") from None
 
 
 def _connect(name: str) -> socket.socket:
