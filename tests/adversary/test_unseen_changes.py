@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from kluis.errors import FormatError
 from kluis.tee.image.build.changes import diff
 from tests.tee.image import samples
 
@@ -35,10 +38,11 @@ def test_the_order_alone(tmp_path: Path) -> None:
 
 
 def test_a_source_that_another_python_reads_otherwise(tmp_path: Path) -> None:
-    """Source in another encoding is refused, or said to be uncompared, also without bytecode."""
+    """Source in another encoding is refused, also without bytecode and for another version of Python."""
     before, after = (
         samples.image(samples.contents(app={"app.py": source}), python="3.99.0")
         for source in (b"app = 1\n", ESCAPED)
     )
-    found = diff(written(tmp_path / "1", before), written(tmp_path / "2", after))
-    assert [one for one in found if one.kind == "uncompared"], found
+    with pytest.raises(FormatError) as caught:
+        diff(written(tmp_path / "1", before), written(tmp_path / "2", after))
+    assert caught.value.code == "source_encoding"

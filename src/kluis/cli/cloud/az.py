@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json as jsons
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from kluis.cli import render
@@ -58,8 +61,23 @@ def az(
 def _sign_in(program: str, folder: Folder, run: Run, environment: dict[str, str]) -> None:
     """Register the cloud and sign in, unless that was done for these addresses."""
     cloud = jsons.dumps(_cloud(run), sort_keys=True).encode()
-    if (folder.az / "kluis.json").exists() and (folder.az / "kluis.json").read_bytes() == cloud:
-        return
+    with _alone(folder):
+        if not (folder.az / "kluis.json").exists() or (folder.az / "kluis.json").read_bytes() != cloud:
+            _sign_in_anew(program, folder, run, environment, cloud)
+
+
+@contextlib.contextmanager
+def _alone(folder: Folder) -> Iterator[None]:
+    """While no other call signs in: each would remove what another has just made."""
+    lock = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _sign_in_anew(program: str, folder: Folder, run: Run, environment: dict[str, str], cloud: bytes) -> None:
     shutil.rmtree(folder.az, ignore_errors=True)
     folder.az.mkdir(mode=0o700)
     folder.write(folder.az / "cloud.json", cloud)

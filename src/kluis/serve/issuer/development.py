@@ -196,7 +196,7 @@ async def _form(request: Request) -> dict[str, str]:
         if len(body) > MOST_FORM:
             raise refusal("invalid_request", f"body: want at most {MOST_FORM} bytes, got more", status=413)
     try:
-        pairs = parse_qsl(body.decode("ascii"), max_num_fields=MOST_FIELDS)
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError:
         raise refusal(
             "invalid_request", f"body: want a form of at most {MOST_FIELDS} fields, got another"

@@ -134,6 +134,12 @@ def _interface(before: Image, after: Image) -> Iterator[Change]:
     for path in [*old, *(path for path in new if path not in old)]:
         if old.get(path) != new.get(path):
             yield Change("interface", path, old.get(path), new.get(path))
+    first, then = dict(_orders(_json(before), "interface")), dict(_orders(_json(after), "interface"))
+    for path in first.keys() & then.keys():
+        was = [name for name in first[path] if name in then[path]]
+        now = [name for name in then[path] if name in first[path]]
+        if was != now:  # of parameters, for example: a call may pass them by position
+            yield Change("interface", f"{path}: order", json.dumps(was), json.dumps(now))
 
 
 def _json(image: Image) -> Any:
@@ -165,6 +171,22 @@ def _lines(value: Any, path: str) -> Iterator[tuple[str, str]]:
                     yield from _lines(item, f"{path}[{index}]")
         case _:
             yield path, json.dumps(value)
+
+
+def _orders(value: Any, path: str) -> Iterator[tuple[str, list[str]]]:
+    """The names in every list of items that have one, by the list's path."""
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _orders(item, f"{path}.{key}")
+        case list():
+            names = [each["name"] for each in value if isinstance(each, dict) and "name" in each]
+            yield path, [name for name in names if isinstance(name, str)]
+            for index, item in enumerate(value):
+                name = item.get("name") if isinstance(item, dict) else None
+                yield from _orders(item, f"{path}.{name}" if isinstance(name, str) else f"{path}[{index}]")
+        case _:
+            pass
 
 
 def _packages(before: Image, after: Image) -> Iterator[Change]:
@@ -213,12 +235,11 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
 
 def _find_hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     """Bytecode that is new, or whose source is new or missing, and does not match its source."""
-    fresh = set()
-    uncompiled = False
+    fresh, sources = set(), set()
     for layer in after.layers:
         old, new = _entries(before, layer.name), _entries(after, layer.name)
         changed = {path for path, entry in new.items() if path not in old or old[path].sha256 != entry.sha256}
-        uncompiled = uncompiled or any(path.endswith(".py") for path in changed)  # whose encodings count
+        sources |= {f"{layer.name}/{path}" for path in changed if path.endswith(".py")}
         fresh |= {
             f"{layer.name}/{path}"
             for path in new
@@ -228,9 +249,11 @@ def _find_hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     if fresh and not recompiled.comparable(after):
         want, got = after.manifest.python, recompiled.version()
         yield Change("uncompared", f"{len(fresh)} files: want Python {want} here, got {got}", "", "")
-    elif fresh or (uncompiled and recompiled.comparable(after)):
+    elif fresh or (sources and recompiled.comparable(after)):
         for path in recompiled.differing(f, after, fresh):
             yield Change("hidden", path, "", "")
+    else:
+        recompiled.check_encodings(f, after, sources)
 
 
 def _native(f: BinaryIO, after: Image) -> Iterator[Change]:

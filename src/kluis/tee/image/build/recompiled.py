@@ -64,6 +64,24 @@ def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -
                 yield from _differing(f, layer, among, python, work)
 
 
+def check_encodings(f: BinaryIO, image: Image, among: Collection[str]) -> None:
+    """Refuse sources in another encoding than UTF-8: they do not show what runs. For any version of Python.
+
+    Args:
+        f: the image's file.
+        image: as read from it.
+        among: ``layer/path`` of the sources to check.
+
+    Raises:
+        AuthenticityError: a file does not match its layer's index.
+        FormatError: one is in another encoding, code ``source_encoding``.
+    """
+    for layer in image.layers:
+        for entry in layer.files:
+            if f"{layer.name}/{entry.path}" in among:
+                bytecode.check_encoding(_head(f, layer, entry), f"{layer.mount}/{entry.path}")
+
+
 def check(f: BinaryIO, image: Image) -> bool:
     """Refuse an image whose bytecode does not match its source.
 
