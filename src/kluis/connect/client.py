@@ -66,6 +66,7 @@ class Client(asyncio.Protocol):
         state: what its next bytes are.
         since: since when it is in this state, by the loop's clock.
         stalled: since when it has not read what was sent; None if it reads.
+        admitted: whether one of its requests was.
 
     Args:
         proxy: that it is a client of.
@@ -74,6 +75,7 @@ class Client(asyncio.Protocol):
     def __init__(self, proxy: Home) -> None:
         self.state = State.HEAD
         self.stalled: float | None = None
+        self.admitted = False
         self._proxy = proxy
         self._loop = asyncio.get_running_loop()
         self.since = self._loop.time()
@@ -229,6 +231,7 @@ class Client(asyncio.Protocol):
         try:
             request = read_request(data[:end])
             self._head = self._proxy.admission.admit(request)
+            self.admitted = True
         except (MalformedError, RefusedError) as fault:
             self._refuse(fault, body=not data.startswith(b"HEAD "))
             return

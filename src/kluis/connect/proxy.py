@@ -49,17 +49,26 @@ class Proxy:
         self.draining = False
         self._tunnel_seconds = tunnel_seconds
         self._report = report
-        self._clients: set[Client] = set()
+        self._clients: dict[Client, None] = {}  # the oldest first
         self._stop = asyncio.Event()
 
     def join(self, client: Client) -> bool:
-        """Count a new client; False if there are too many."""
-        self._clients.add(client)
+        """Count a new client; False if there are too many.
+
+        The oldest one of which no request was admitted gives way: another user has no token, and could take
+        every place without sending anything.
+        """
+        if len(self._clients) >= self.limits.connections:
+            waiting = (each for each in self._clients if not each.admitted and each.state is State.HEAD)
+            if (oldest := next(waiting, None)) is not None:
+                oldest.abort()
+                self.leave(oldest)
+        self._clients[client] = None
         return len(self._clients) <= self.limits.connections
 
     def leave(self, client: Client) -> None:
         """Forget a client that is gone."""
-        self._clients.discard(client)
+        self._clients.pop(client, None)
 
     def stop(self) -> None:
         """Accept no more clients, and return from :meth:`serve`."""

@@ -253,6 +253,9 @@ def test_too_many_clients(served: Served, judge: Judge) -> None:
     few = dataclasses.replace(PATIENT, connections=3)
     with running(judge, served.port, limits=few) as proxy:
         held = [proxy.connect() for _ in range(3)]
+        for each in held:  # one that sends nothing gives way
+            each.sendall(get().replace(b"Connection: close\r\n", b""))
+            assert each.recv(1)
         _wait_for(proxy, 3)
         status, _, body = parsed(proxy.exchange(get()))
         assert (status, json.loads(body)["error"]["code"]) == (503, "connect_full")

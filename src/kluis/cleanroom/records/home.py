@@ -296,7 +296,7 @@ class Home:
 def _make_own(path: Path) -> None:
     """Create a folder that only this user can access, or restrict an existing one."""
     parents.require(path, "--home DIR names a folder elsewhere")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask: others may not write
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     try:
