@@ -7,9 +7,12 @@ import hashlib
 import json
 import os
 import select
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,84 @@ def test_a_second_of_the_same_name(guest: str) -> None:
     assert kept.show("one") == first
 
 
+@pytest.mark.parametrize("how", ["stopped", "by itself"])
+def test_one_that_is_started_while_it_is_forgotten(
+    guest: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that stops a machine removes nothing of one that another command has started meanwhile."""
+    started = kept.start(Settings("one", guest, memory_mb=128))
+    if how == "by itself":
+        _kill(started)
+    ask, again = kept.ask, {}
+
+    def ask_late(name: str, request: dict[str, object]) -> dict[str, object]:
+        try:
+            return ask(name, request)
+        finally:
+            again.update(_start_once_it_may(guest))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "ask", ask_late)
+        kept.stop("one")
+    assert kept.show("one") == again
+    kept.connect("one").close()
+
+
+def _start_once_it_may(guest: str) -> dict[str, object]:
+    """The keeper of one that ended by itself may take a moment to end."""
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            return kept.start(Settings("one", guest, memory_mb=128))
+        except UnavailableError as lack:
+            if lack.code != "machine_runs" or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
+
+
+def _kill(started: dict[str, object]) -> None:
+    os.kill(int(str(started["pid"])), signal.SIGKILL)
+    until = time.monotonic() + SECONDS
+    while not (kept.place("one") / "ended").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_nothing_is_left_of_one_that_was_stopped(guest: str) -> None:
+    """Its folder goes, and its name is free as soon as the command has ended."""
+    for _ in range(3):
+        kept.start(Settings("one", guest, memory_mb=128))
+        kept.stop("one")
+        assert not kept.place("one").exists()
+
+
+def test_two_commands_that_need_a_machine(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one builds the guest and starts its machine; the other waits, states that, and gets the same."""
+    first_builds, other_waits = threading.Event(), threading.Event()
+    built: list[Path] = []
+
+    def build(folder: Path, say: object) -> None:
+        built.append(folder)
+        first_builds.set()
+        assert other_waits.wait(SECONDS)
+        shutil.copytree(guest, folder)
+
+    monkeypatch.setattr(ondemand.building, "build", build)
+    monkeypatch.setattr(ondemand, "MEMORY_MB", 128)
+    monkeypatch.setattr(ondemand, "await_platform", kept.show)  # zeros never answer
+
+    def say(line: str) -> None:
+        if line == "another command builds the guest or starts its machine; waiting for it":
+            other_waits.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(ondemand.obtain, say=say)
+        assert first_builds.wait(SECONDS)
+        other = pool.submit(ondemand.obtain, say=say)
+        assert one.result(SECONDS) == other.result(SECONDS)
+    assert built == [kept.lasting() / "guest"]
+
+
 def test_a_changed_guest(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The keeper's refusal ends the command with the exit code of its kind."""
     (Path(guest) / "initrd").write_bytes(b"another")
@@ -127,11 +208,7 @@ def test_the_port_that_was_left_first(guest: str) -> None:
 def test_one_that_ended_by_itself(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is listed with the reason until its owner stops it."""
     started = kept.start(Settings("one", guest, memory_mb=128))
-    os.kill(started["pid"], signal.SIGKILL)
-    until = time.monotonic() + SECONDS
-    while not (kept.place("one") / "ended").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    _kill(started)
     assert run(["vm", "show", "one"]) == 7
     assert "machine one: machine: ended with status 137" in " ".join(capsys.readouterr().err.split())
     assert run(["vm", "list"]) == 0

@@ -7,7 +7,6 @@ folder.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -30,7 +29,7 @@ from kluis.tee.tpm.tpm import Tpm
 from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
-from kluis.tee.vm.machine import acceleration, kept, ports, programs, tpm
+from kluis.tee.vm.machine import acceleration, holding, kept, ports, programs, tpm
 from kluis.tee.vm.machine.kept import Settings
 from kluis.tee.vm.machine.machine import PORT_NAME, Machine
 from kluis.tee.vm.processor import measured, paravisor
@@ -57,12 +56,15 @@ def main() -> int:
                 raise machine.end_error()
             listener = stack.enter_context(_listening(where))
             _answer_start(_describe(settings, machine))
-            _keep(settings, machine, listener, where)
+            stopping = _keep(settings, machine, listener, where)
     except KluisError as error:
         return _refuse(error)
     except OSError as error:  # such as a full disk; this process has no other place to state it
         named = f"{error.filename}: " if error.filename else ""
         return _refuse(UnavailableError(f"machine: {named}{error.strerror or error}", code="machine_file"))
+    if stopping is not None:  # answered now, as nothing of the machine is left
+        with stopping, contextlib.suppress(OSError):
+            stopping.send(json.dumps({"name": settings.name}).encode())
     return 0
 
 
@@ -83,10 +85,10 @@ def _answer_start(answer: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _only_one(where: Path, name: str) -> Iterator[None]:
-    where.mkdir(mode=0o700, exist_ok=True)
-    with (where / "lock").open("w") as lock:
+    """Have the machine's folder; what is left of it afterwards is why the machine ended by itself."""
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(holding.hold(where))
         except BlockingIOError:
             raise UnavailableError(
                 f"machine {name}: runs already",
@@ -95,7 +97,11 @@ def _only_one(where: Path, name: str) -> Iterator[None]:
             ) from None
         for old in ("ended", "socket"):
             (where / old).unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            if not (where / "ended").exists():
+                holding.remove(where)
 
 
 def _start(settings: Settings) -> Machine:
@@ -182,7 +188,8 @@ def _listening(where: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: Path) -> None:
+def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: Path) -> socket.socket | None:
+    """Answer its owner until it ends; return the connection of an owner who stopped it."""
     names = [PORT_NAME.format(number) for number in range(settings.ports)]
     used = time.monotonic()
     while machine.wait(0) is None:
@@ -193,19 +200,19 @@ def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: 
             late = now - used > min(CHECK_SECONDS, settings.idle_seconds)
             used = now if late and ports.in_use(where, names) else used
             if now - used > settings.idle_seconds:
-                machine.stop()
-                return
+                return None
             continue
         connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.ExitStack() as closing, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            closing.enter_context(connection)
             connection.settimeout(REQUEST_SECONDS)
             request = json.loads(connection.recv(REQUEST_BYTES))
             if request["op"] == "stop":
-                machine.stop()
-                connection.send(json.dumps({"name": settings.name}).encode())
-                return
+                closing.pop_all()
+                return connection
             _answer(settings, machine, request, connection)
     (where / "ended").write_text(machine.end_error().message, "utf-8")
+    return None
 
 
 def _answer(settings: Settings, machine: Machine, request: dict[str, Any], to: socket.socket) -> None:

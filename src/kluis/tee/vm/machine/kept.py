@@ -6,10 +6,10 @@ import json
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import msgspec
 from kluis import parents
 from kluis.errors import BY_NAME, UnavailableError, UsageError, foreign
 from kluis.tee import places
-from kluis.tee.vm.machine import ports
+from kluis.tee.vm.machine import holding, ports
 from kluis.tee.vm.machine.line import MOST_PORTS
 from kluis.tee.vm.machine.machine import PORT_NAME
 
@@ -26,6 +26,9 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 MOST_PATH_BYTES: Final = 107
 """Of a socket's path, which Linux limits."""
 ANSWER_SECONDS: Final = 120.0
+END_SECONDS: Final = 10.0
+"""How long the keeper of a machine that ended by itself may take to end."""
+PAUSE_SECONDS: Final = 0.05
 ANSWER_BYTES: Final = 2 << 20
 """More than the last output of a console, of which JSON may write each byte as six."""
 PACKET_BYTES: Final = 32 << 10
@@ -110,7 +113,6 @@ def start(settings: Settings) -> dict[str, Any]:
             hint=f"kluis vm show {settings.name}; or start one with another --name",
             code="machine_runs",
         )
-    where.mkdir(mode=0o700, exist_ok=True)
     line = [sys.executable, "-I", "-m", KEEPER]
     keeper = subprocess.Popen(
         line,
@@ -182,7 +184,19 @@ def stop(name: str) -> None:
     except UnavailableError as lack:
         if lack.code != "machine_ended":
             raise
-    shutil.rmtree(where, ignore_errors=True)
+        _forget(where)
+
+
+def _forget(where: Path) -> None:
+    """Remove what is left of a machine that ended by itself, unless it was started again."""
+    until = time.monotonic() + END_SECONDS
+    while time.monotonic() < until and not _answers(where):
+        try:
+            with holding.hold(where):
+                holding.remove(where)
+            return
+        except BlockingIOError:  # its keeper ends, or another one starts
+            time.sleep(PAUSE_SECONDS)
 
 
 def connect(name: str) -> socket.socket:

@@ -5,8 +5,10 @@ It ends when no host has had one of its ports for a while, as a platform ends wi
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from kluis.errors import FormatError, UnavailableError
@@ -41,16 +43,42 @@ def obtain(boot: str = "direct", *, say: Callable[[str], None] = lambda line: No
             did not answer in time.
     """
     name = name_of(boot)
+    if not _runs(name):
+        with _alone(say):
+            if not _runs(name):
+                guest = kept.lasting() / "guest"
+                building.build(guest, say=say)
+                say(f"starting machine {name}; it ends when it is idle for {IDLE_SECONDS // 60} minutes")
+                kept.start(
+                    Settings(
+                        name=name,
+                        guest=str(guest),
+                        boot=boot,
+                        memory_mb=MEMORY_MB,
+                        idle_seconds=IDLE_SECONDS,
+                    )
+                )
+    return await_platform(name)
+
+
+def _runs(name: str) -> bool:
     try:
         kept.show(name)
     except UnavailableError:
-        guest = kept.lasting() / "guest"
-        building.build(guest, say=say)
-        say(f"starting machine {name}; it ends when it is idle for {IDLE_SECONDS // 60} minutes")
-        kept.start(
-            Settings(name=name, guest=str(guest), boot=boot, memory_mb=MEMORY_MB, idle_seconds=IDLE_SECONDS)
-        )
-    return await_platform(name)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _alone(say: Callable[[str], None]) -> Iterator[None]:
+    """Be the only command that builds the guest and starts its machine; the others wait."""
+    with (kept.lasting() / "on-demand.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another command builds the guest or starts its machine; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def await_platform(name: str, seconds: float | None = None) -> RemotePlatform:

@@ -87,7 +87,10 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
         UnavailableError: all are taken, or the machine has ended.
     """
     for name in sorted(names, key=lambda name: _read_time_left(folder / (name + LOCK))):
-        lock = os.open(folder / (name + LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(folder / (name + LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            raise _ended(name, error) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -97,9 +100,7 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
             port = _connect(folder / name)
         except OSError as error:
             os.close(lock)
-            raise UnavailableError(
-                f"machine: port {name}: {error.strerror}", hint="kluis vm list", code="machine_ended"
-            ) from None
+            raise _ended(name, error) from None
         os.utime(lock)  # a host that is killed leaves it so
         port.lock = lock
         return port
@@ -107,6 +108,12 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
         f"machine: all of its {len(names)} ports are taken; each enclave has 3 of them",
         hint="kluis vm start --ports N, with more",
         code="machine_ports",
+    )
+
+
+def _ended(name: str, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"machine: port {name}: {error.strerror}", hint="kluis vm list", code="machine_ended"
     )
 
 
