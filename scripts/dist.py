@@ -1,6 +1,4 @@
-"""Build the distributions: the wheel and sdist of ``kluis``, and the wheels of ``kluis-runtime``.
-
-    python scripts/dist.py OUT [PYTHON...]    without a PYTHON: 3.11 and 3.13
+"""Build the distributions: the wheel and sdist of kluis, and the wheels of kluis-runtime.
 
 ``kluis`` is built from a copy of this tree without generated files, so that nothing from an earlier build is
 in it.
@@ -8,6 +6,7 @@ in it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import shutil
 import subprocess
@@ -59,7 +58,19 @@ def build(out: Path, pythons: tuple[str, ...] = PYTHONS) -> list[Path]:
     return sorted(out.iterdir())
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Build what the command line names, and print the paths."""
+    parser = argparse.ArgumentParser(prog="scripts/dist.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path, help="the folder, created if needed")
+    runtimes = f"of the runtime's wheels: {' and '.join(PYTHONS)} if none is named"
+    parser.add_argument("pythons", nargs="*", metavar="PYTHON", default=PYTHONS, help=runtimes)
+    chosen = parser.parse_args()
+    if unknown := set(chosen.pythons) - set(PYTHONS):
+        parser.error(f"PYTHON: want {' or '.join(PYTHONS)}, got {', '.join(sorted(unknown))}")
     with contextlib.suppress(BrokenPipeError):
-        for path in build(Path(sys.argv[1]), tuple(sys.argv[2:]) or PYTHONS):
+        for path in build(chosen.out, tuple(chosen.pythons)):
             print(path)
+
+
+if __name__ == "__main__":
+    main()

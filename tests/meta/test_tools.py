@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -27,6 +30,24 @@ def test_what_it_names_is_there(file: str) -> None:
     known = {name: found for name, _, _, found in imported}
     reached = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     assert [ast.unparse(node) for node in reached if not _has(_value(node.value, known), node.attr)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "seen"),
+    [
+        (["--help"], 0, "usage: scripts/dist.py [-h] out [PYTHON ...]"),
+        ([], 2, "the following arguments are required: out"),
+        (["out", "3.12"], 2, "PYTHON: want 3.11 or 3.13, got 3.12"),
+    ],
+)
+def test_a_line_that_builds_no_distributions(
+    tmp_path: Path, words: list[str], status: int, seen: str
+) -> None:
+    """The script answers at once, and makes nothing."""
+    line = [sys.executable, str(ROOT / "scripts/dist.py"), *words]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, seen in done.stdout + done.stderr) == (status, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
