@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,14 +42,15 @@ def test_a_full_console_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     machine = cast("Any", _Machine(console))
     where = kept.place("one")
     where.mkdir(mode=0o700)
-    with keeper._listening(where) as listener:
-        settings = Settings("one", "/guest", debug=True)
-        thread = threading.Thread(target=keeper._keep, args=(settings, machine, listener, where))
-        thread.start()
+    with keeper._listening(where) as listener, ThreadPoolExecutor(1) as pool:
+        answering = pool.submit(
+            keeper._keep, Settings("one", "/guest", debug=True), machine, listener, where
+        )
         try:
             assert kept.console("one") == character * LOG_BYTES
         finally:
             with kept._connect("one") as connection:
                 connection.send(json.dumps({"op": "stop"}).encode())
-                connection.recv(4096)
-            thread.join(30)
+                stopping = answering.result(30)
+        assert stopping is not None
+        stopping.close()

@@ -139,7 +139,7 @@ def test_nothing_is_left_of_one_that_was_stopped(guest: str) -> None:
         assert not kept.place("one").exists()
 
 
-def test_two_commands_that_need_a_machine(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_once(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one builds the guest and starts its machine; the other waits, states that, and gets the same."""
     first_builds, other_waits = threading.Event(), threading.Event()
     built: list[Path] = []
@@ -160,8 +160,10 @@ def test_two_commands_that_need_a_machine(guest: str, monkeypatch: pytest.Monkey
 
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(ondemand.obtain, say=say)
+        one.add_done_callback(lambda _: first_builds.set())  # one that fails is reported below
         assert first_builds.wait(SECONDS)
         other = pool.submit(ondemand.obtain, say=say)
+        other.add_done_callback(lambda _: other_waits.set())
         assert one.result(SECONDS) == other.result(SECONDS)
     assert built == [kept.lasting() / "guest"]
 
