@@ -43,9 +43,7 @@ def test_a_full_console_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     where = kept.place("one")
     where.mkdir(mode=0o700)
     with keeper._listening(where) as listener, ThreadPoolExecutor(1) as pool:
-        answering = pool.submit(
-            keeper._keep, Settings("one", "/guest", debug=True), machine, listener, where
-        )
+        answering = pool.submit(keeper._keep, Settings("one", "/guest", debug=True), machine, listener, where)
         try:
             assert kept.console("one") == character * LOG_BYTES
         finally:
