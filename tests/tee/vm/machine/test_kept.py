@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from kluis.tee.vm.guest.guest import NAMES
 from kluis.tee.vm.machine import acceleration, kept, ondemand
 from kluis.tee.vm.machine.kept import Settings
 from kluis.tee.vm.machine.machine import PORT_NAME
+from kluis.tee.vm.processor.kept import save
+from tests.authority.amd.chips import chip
 from tests.tee.vm.machine.guest import NEEDED, empty_kernel
 
 pytestmark = pytest.mark.skipif(bool(NEEDED), reason=f"apt-get install {NEEDED}")
@@ -52,6 +55,9 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     # Whether KVM boots zeros is not the question.
     monkeypatch.setattr(acceleration, "choose", lambda *_: "tcg")
     acceleration.choose_cached(kept.folder(), Path("qemu"), folder / NAMES["kernel"])
+    # One of its own takes seconds to create.
+    (kept.lasting() / "processor").mkdir(mode=0o700)
+    save(chip(now=datetime.now(UTC)), kept.lasting() / "processor")
     yield str(folder)
     for name in kept.names():
         with contextlib.suppress(UnavailableError):  # its keeper was killed
@@ -358,7 +364,8 @@ def test_a_folder_whose_path_is_too_long(guest: str, tmp_path: Path, monkeypatch
 def test_an_error_of_the_system(guest: str) -> None:
     """The command states what its keeper could not write, and not only that the keeper ended."""
     folder = kept.lasting() / "processor"
-    folder.mkdir()
+    (folder / "processor.json").unlink()  # so that one is created
+    (folder / "ark.key").unlink()
     (folder / "ark.key").mkdir()  # where a file is to be
     with pytest.raises(UnavailableError, match=r"machine: .*ark\.key.*: ") as caught:
         kept.start(Settings("one", guest, memory_mb=128))
