@@ -70,7 +70,8 @@ import sys
 from pathlib import Path
 from kluis.tee.vm.machine.machine import Machine
 from tests.tee.vm.machine.guest import Small
-machine = Machine.start(Small(Path(sys.argv[1]), Path(sys.argv[2])), memory_mb=256, accelerator="tcg")
+guest, folder = Small(Path(sys.argv[1]), Path(sys.argv[2])), Path(sys.argv[3])
+machine = Machine.start(guest, memory_mb=256, accelerator="tcg", folder=folder)
 print(machine.pid, flush=True)
 sys.stdin.read()
 """
@@ -79,7 +80,7 @@ sys.stdin.read()
 def test_it_ends_with_its_owner(tmp_path: Path) -> None:
     """The process that started it is killed: nothing of it is left behind."""
     talking = guest.small(tmp_path, "talk")
-    line = [sys.executable, "-c", OWNER, str(talking.kernel), str(talking.initrd)]
+    line = [sys.executable, "-c", OWNER, str(talking.kernel), str(talking.initrd), str(tmp_path)]
     with guest.only_one(), subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())

@@ -205,17 +205,18 @@ if step == "walls":
     walled.Walled.await_ready = stop_here
 elif step == "library":
     walled.Walled._find = stop_here
-machine = Machine.start(Small(kernel, initrd, sys.argv[4]), memory_mb=128, accelerator="tcg")
+guest, folder = Small(kernel, initrd, sys.argv[4]), Path(sys.argv[5])
+machine = Machine.start(guest, memory_mb=128, accelerator="tcg", folder=folder)
 stop_here()
 """
 
 
 @installed
 @pytest.mark.parametrize("step", ["walls", "library", "running"])
-def test_killed_at_each_step(empty: Small, step: str) -> None:
+def test_killed_at_each_step(tmp_path: Path, empty: Small, step: str) -> None:
     """The process that starts a machine is killed at one step of it: no process is left."""
     mark = f"mark={os.urandom(8).hex()}"  # QEMU's command line has it, and so has bubblewrap's
-    line = [sys.executable, "-c", OWNER, step, str(empty.kernel), str(empty.initrd), mark]
+    line = [sys.executable, "-c", OWNER, step, str(empty.kernel), str(empty.initrd), mark, str(tmp_path)]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"here\n"
